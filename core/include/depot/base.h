@@ -145,6 +145,4 @@ DEPOT_API bool depot_tmpfile_link(depot_tmpfile *tmp, const char *path, bool *ou
 DEPOT_API bool depot_tmpfile_replace(depot_tmpfile *tmp, const char *path, depot_err *err) DEPOT_MUST_USE;
 DEPOT_API void depot_tmpfile_drop(depot_tmpfile *tmp); /* for DEPOT_AUTO; removes what was not published */
 
-#ifdef __cplusplus
-}
 #endif
