@@ -1,0 +1,39 @@
+/* api.h - the one API: routing by the plugins' tables, validation, tokens and roles, problem documents, OpenAPI.
+ *
+ * Transport-neutral: the http plugin feeds requests through depot/http.h and sends the replies. Handlers run on the executor
+ * unless their route says INLINE. */
+#ifndef API_API_H
+#define API_API_H
+
+#include "depot/http.h"
+#include "host/host.h"
+
+typedef struct api_limits {
+    int64_t max_body;          /* bytes of a JSON body; routes may say less or more */
+    int64_t request_timeout_ms; /* handler's deadline */
+} api_limits;
+
+/* Builds the route index from every plugin's table; a route that two plugins claim is an error. The request functions of
+ * depot/http.h work from here on. */
+bool api_open(host *h, const api_limits *limits, depot_err *err) DEPOT_MUST_USE;
+void api_close(void);
+void api_set_limits(const api_limits *limits); /* reload */
+/* ready: the database is there and plugins have started. Until then only EARLY routes answer, others give 503 with why. */
+void api_set_ready(bool ready, const char *why);
+
+/* Tokens: dpt_<id>_<secret>; only SHA-256 of the secret is stored (table depot.token). */
+/* Makes state/admin.token (0600) at first start and knows it without the database. */
+bool api_admin_token(const char *state_dir, depot_err *err) DEPOT_MUST_USE;
+/* After the database came up: the admin token's row exists. */
+bool api_auth_online(depot_err *err) DEPOT_MUST_USE;
+
+depot_json *api_openapi(depot_arena *arena);
+
+/* One JSON value against a table of fields: defaults filled in, unknown members refused with a suggestion, all faults
+ * collected. out_faults: array of {pointer, message}, NULL when there are none. */
+bool api_validate(depot_arena *arena, const depot_field *fields, const depot_json *in, depot_json **out, depot_json **out_faults,
+                  depot_err *err) DEPOT_MUST_USE;
+/* RFC 9457 document that also carries the seeds' `detail` and our code, hint, retry and request id. */
+depot_json *api_problem(depot_arena *arena, const depot_err *err, const char *request_id, const depot_json *faults);
+
+#endif
