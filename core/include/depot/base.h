@@ -122,7 +122,8 @@ DEPOT_API bool    depot_parse_time(const char *text, int64_t *out_wall_us, depot
 
 /* ---- files ---- */
 DEPOT_API void depot_fd_close(int *fd); /* for DEPOT_AUTO; -1 is fine */
-/* Whole file into the arena; a file larger than max_bytes fails with TOO_LARGE. */
+/* Whole file into the arena, a NUL after it; a file larger than max_bytes fails with TOO_LARGE, an absent one with IO
+ * and sys_errno ENOENT. Folders, pipes and sockets are refused. out_len may be NULL. */
 DEPOT_API bool depot_read_file(depot_arena *arena, const char *path, size_t max_bytes, char **out, size_t *out_len,
                                depot_err *err) DEPOT_MUST_USE;
 /* Durable replacement: temporary file in the same folder, fsync, rename over path, fsync of the folder. */
@@ -133,10 +134,12 @@ DEPOT_API bool depot_mkdirs(const char *path, unsigned mode, depot_err *err) DEP
 DEPOT_API bool depot_write_all(int fd, const void *data, size_t n, depot_err *err) DEPOT_MUST_USE;
 DEPOT_API bool depot_remove_tree(const char *path, depot_err *err) DEPOT_MUST_USE; /* absent is fine; follows no links */
 
-/* A file under way to its final place: write to fd, then publish or discard. Crash leaves only `.tmp-*` behind. */
+/* A file under way to its final place: write to fd, then publish or discard. Crash leaves only `.tmp-*` behind.
+ * Start from {0}. Its mode is exactly `mode`, whatever the umask is. Publishing closes fd. */
 typedef struct depot_tmpfile {
-    int  fd; /* -1: none */
-    char path[4096];
+    int  fd;
+    bool named;      /* path exists in the folder (else the file has no name yet) */
+    char path[4096]; /* empty: nothing to drop */
 } depot_tmpfile;
 DEPOT_API bool depot_tmpfile_open(depot_tmpfile *tmp, const char *dir, unsigned mode, depot_err *err) DEPOT_MUST_USE;
 /* fsync, then link to `path` without replacing (*out_existed tells that it was there already), fsync of the folder. */
