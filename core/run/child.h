@@ -16,7 +16,8 @@ typedef struct child_spec {
     gid_t gid;
     const char *user;        /* name for initgroups; NULL: no supplementary groups */
     int64_t memory_limit;    /* RLIMIT_AS in bytes; 0: none */
-    bool    no_new_privs, die_with_parent; /* PR_SET_NO_NEW_PRIVS; PR_SET_PDEATHSIG SIGKILL */
+    /* die_with_parent: SIGKILL when the thread that started it ends, so start such children from a thread that stays. */
+    bool    no_new_privs, die_with_parent;
 } child_spec;
 #define CHILD_SPEC_INIT { .in = -1, .out = -1, .err = -1, .keep = -1, .uid = (uid_t)-1, .gid = (gid_t)-1 }
 

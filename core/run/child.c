@@ -1,0 +1,396 @@
+/* child.c - start programs and wait for them: fork, a few async-signal-safe calls, exec; ends are seen through a pidfd. */
+#include "run/child.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <grp.h>
+#include <limits.h>
+#include <poll.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/resource.h>
+#include <sys/syscall.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include "base/unit.h"
+
+enum { GROUPS_MAX = 64, ENV_MAX = 8, FD_ABOVE = 16, READ_BLOCK = 65536 };
+
+/* What is worked out before the fork, because only async-signal-safe calls may come after it. */
+typedef struct plan {
+    const child_spec *spec;
+    const char *const *env;
+    gid_t groups[GROUPS_MAX];
+    int   n_groups;
+    int   report; /* write end: errno of what failed in the child */
+} plan;
+
+static bool use_fds(const child_spec *spec)
+{
+    const int want[] = { spec->in, spec->out, spec->err, spec->keep };
+    int       moved[DEPOT_N(want)];
+    size_t    n = spec->keep >= 0 ? 4 : 3;
+
+    for (size_t i = 0; i < n; i++) {
+        int fd = want[i] >= 0 ? want[i] : open("/dev/null", O_RDWR);
+        moved[i] = fd < 0 ? -1 : fcntl(fd, F_DUPFD, FD_ABOVE);
+        if (moved[i] < 0) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < n; i++) {
+        if (dup2(moved[i], (int)i) < 0) {
+            return false;
+        }
+    }
+    return true;
+}
+
+static bool use_limits(const child_spec *spec)
+{
+    if (spec->memory_limit > 0) {
+        struct rlimit limit = { (rlim_t)spec->memory_limit, (rlim_t)spec->memory_limit };
+        if (setrlimit(RLIMIT_AS, &limit) != 0) {
+            return false;
+        }
+    }
+    if (spec->die_with_parent && prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) {
+        return false;
+    }
+    return !spec->no_new_privs || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
+}
+
+static bool use_user(const plan *p)
+{
+    const child_spec *spec = p->spec;
+
+    if (spec->uid == (uid_t)-1 || geteuid() != 0) {
+        return true;
+    }
+    return setgroups((size_t)p->n_groups, p->groups) == 0 && setresgid(spec->gid, spec->gid, spec->gid) == 0 &&
+           setresuid(spec->uid, spec->uid, spec->uid) == 0;
+}
+
+/* Runs in the child. The report pipe is above FD_ABOVE and closes itself at exec. */
+static _Noreturn void become(const plan *p)
+{
+    const child_spec *spec = p->spec;
+    sigset_t          none;
+
+    sigemptyset(&none);
+    sigprocmask(SIG_SETMASK, &none, NULL);
+    signal(SIGPIPE, SIG_DFL);
+    int report = fcntl(p->report, F_DUPFD_CLOEXEC, FD_ABOVE * 4);
+    bool ok = report >= 0 && setpgid(0, 0) == 0 && use_fds(spec) && chdir(spec->cwd == NULL ? "/" : spec->cwd) == 0;
+
+    if (ok) {
+        unsigned first = spec->keep >= 0 ? 4 : 3;
+        ok = close_range(first, (unsigned)report - 1, 0) == 0 && close_range((unsigned)report + 1, ~0U, 0) == 0;
+    }
+    /* privileges go last: PDEATHSIG is cleared by a change of user, so limits follow it */
+    if (ok && use_user(p) && use_limits(spec)) {
+        execve(spec->argv[0], (char *const *)(uintptr_t)spec->argv, (char *const *)(uintptr_t)p->env);
+    }
+    int     code = errno;
+    ssize_t told = write(report, &code, sizeof(code));
+    _exit(told == (ssize_t)sizeof(code) ? 127 : 126);
+}
+
+static const char **default_env(depot_arena *arena)
+{
+    static const char *const names[] = { "LANG", "LC_ALL", "TZ" };
+    const char             **env = depot_alloc(arena, sizeof(*env) * ENV_MAX);
+    size_t                   n = 0;
+
+    env[n++] = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+    for (size_t i = 0; i < DEPOT_N(names); i++) {
+        const char *value = getenv(names[i]);
+        if (value != NULL) {
+            env[n++] = depot_strf(arena, "%s=%s", names[i], value);
+        }
+    }
+    return env;
+}
+
+static bool wait_for_exec(int report, pid_t pid, const char *program, depot_err *err)
+{
+    int     code = 0;
+    ssize_t n;
+
+    do {
+        n = read(report, &code, sizeof(code));
+    } while (n < 0 && errno == EINTR);
+    if (n == 0) {
+        return true;
+    }
+    while (waitpid(pid, NULL, 0) < 0 && errno == EINTR) {
+    }
+    errno = code;
+    return DEPOT_FAIL(err, EXEC, "cannot run %s: %m", program);
+}
+
+bool child_start(const child_spec *spec, child *out, depot_err *err)
+{
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    DEPOT_AUTO(depot_fd_close) int            read_end = -1;
+    plan                                      p = { .spec = spec, .env = spec->env };
+    int                                       pipe_fd[2];
+
+    *out = (child){ .pidfd = -1 };
+    if (p.env == NULL) {
+        p.env = default_env(arena);
+    }
+    if (spec->user != NULL) {
+        p.n_groups = GROUPS_MAX;
+        if (getgrouplist(spec->user, spec->gid, p.groups, &p.n_groups) < 0) {
+            return DEPOT_FAIL(err, EXEC, "user %s is in more than %d groups", spec->user, GROUPS_MAX);
+        }
+    }
+    if (pipe2(pipe_fd, O_CLOEXEC) != 0) {
+        return DEPOT_FAIL_ERRNO(err, "cannot make a pipe");
+    }
+    read_end = pipe_fd[0];
+    p.report = pipe_fd[1];
+    pid_t pid = fork();
+    if (pid == 0) {
+        become(&p);
+    }
+    int fork_errno = errno;
+    close(pipe_fd[1]);
+    if (pid < 0) {
+        errno = fork_errno;
+        return DEPOT_FAIL_ERRNO(err, "cannot fork");
+    }
+    if (!wait_for_exec(read_end, pid, spec->argv[0], err)) {
+        return false;
+    }
+    out->pid = pid;
+    out->pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
+    if (out->pidfd < 0) {
+        int status = 0;
+        DEPOT_FAIL_ERRNO(err, "cannot watch %s", spec->argv[0]);
+        child_stop(out, SIGKILL, 1000, &status);
+        return false;
+    }
+    return true;
+}
+
+static void reaped(child *c, int wait_status, int *out_status)
+{
+    if (out_status != NULL) {
+        *out_status = WIFEXITED(wait_status) ? WEXITSTATUS(wait_status) : 128 + WTERMSIG(wait_status);
+    }
+    if (c->pidfd >= 0) {
+        close(c->pidfd);
+    }
+    *c = (child){ .pidfd = -1 };
+}
+
+bool child_wait(child *c, int64_t timeout_ms, int *out_status)
+{
+    int64_t until = depot_now_ms() + timeout_ms;
+
+    while (c->pid > 0) {
+        int status;
+        pid_t got = waitpid(c->pid, &status, WNOHANG);
+        if (got == c->pid || (got < 0 && errno == ECHILD)) {
+            reaped(c, got == c->pid ? status : 0, out_status);
+            return true;
+        }
+        int64_t left = until - depot_now_ms();
+        if (left <= 0) {
+            return false;
+        }
+        /* without a pidfd (start failed half-way) fall back to a short sleep */
+        struct pollfd fd = { .fd = c->pidfd, .events = POLLIN };
+        int           slice = c->pidfd >= 0 ? (left > INT_MAX ? INT_MAX : (int)left) : 10;
+        if (poll(&fd, c->pidfd >= 0 ? 1 : 0, slice) < 0 && errno != EINTR) {
+            return false;
+        }
+    }
+    return true;
+}
+
+void child_kill(child *c, int sig)
+{
+    if (c->pid > 0 && kill(-c->pid, sig) != 0) {
+        kill(c->pid, sig); /* it has left its group; if it has ended this does nothing */
+    }
+}
+
+void child_stop(child *c, int sig, int64_t grace_ms, int *out_status)
+{
+    child_kill(c, sig);
+    if (!child_wait(c, grace_ms, out_status)) {
+        child_kill(c, SIGKILL);
+        while (!child_wait(c, 60000, out_status)) {
+        }
+    }
+}
+
+/* ---- child_run ---- */
+
+typedef struct stream {
+    int       fd;
+    depot_buf kept;
+    bool      cut;
+} stream;
+
+static void stream_drop(stream *s)
+{
+    depot_fd_close(&s->fd);
+    depot_buf_free(&s->kept);
+}
+
+static void stream_read(stream *s, size_t max)
+{
+    char    block[READ_BLOCK];
+    ssize_t n = read(s->fd, block, sizeof(block));
+
+    if (n < 0 && (errno == EINTR || errno == EAGAIN)) {
+        return;
+    }
+    if (n <= 0) {
+        depot_fd_close(&s->fd);
+        s->fd = -1;
+        return;
+    }
+    size_t room = max - s->kept.len;
+    size_t take = (size_t)n < room ? (size_t)n : room;
+    depot_buf_add(&s->kept, block, take);
+    s->cut = s->cut || take < (size_t)n;
+}
+
+typedef struct talk {
+    stream      out, err;
+    int         in;
+    const char *input;
+    size_t      input_len, output_max;
+} talk;
+
+static void talk_drop(talk *t)
+{
+    stream_drop(&t->out);
+    stream_drop(&t->err);
+    depot_fd_close(&t->in);
+}
+
+static void feed(talk *t)
+{
+    ssize_t n = write(t->in, t->input, t->input_len);
+
+    if (n < 0 && (errno == EINTR || errno == EAGAIN)) {
+        return;
+    }
+    if (n > 0) {
+        t->input += n;
+        t->input_len -= (size_t)n;
+    }
+    if (n < 0 || t->input_len == 0) { /* a program that closes its input early has read what it wants */
+        depot_fd_close(&t->in);
+        t->in = -1;
+    }
+}
+
+/* Until both output streams are closed or time is up. */
+static bool converse(talk *t, int64_t until)
+{
+    while (t->out.fd >= 0 || t->err.fd >= 0) {
+        struct pollfd fds[] = { { t->out.fd, POLLIN, 0 }, { t->err.fd, POLLIN, 0 }, { t->in, POLLOUT, 0 } };
+        int64_t       left = until - depot_now_ms();
+        if (left <= 0 || unit_canceled()) {
+            return false;
+        }
+        if (poll(fds, DEPOT_N(fds), left > 200 ? 200 : (int)left) < 0 && errno != EINTR) {
+            return false;
+        }
+        if (t->out.fd >= 0 && fds[0].revents != 0) {
+            stream_read(&t->out, t->output_max);
+        }
+        if (t->err.fd >= 0 && fds[1].revents != 0) {
+            stream_read(&t->err, t->output_max);
+        }
+        if (t->in >= 0 && fds[2].revents != 0) {
+            feed(t);
+        }
+    }
+    return true;
+}
+
+static bool open_pipes(talk *t, int theirs[3], depot_err *err)
+{
+    int in[2], out[2], errs[2];
+
+    if (pipe2(in, O_CLOEXEC) != 0) {
+        return DEPOT_FAIL_ERRNO(err, "cannot make a pipe");
+    }
+    t->in = in[1];
+    theirs[0] = in[0];
+    if (pipe2(out, O_CLOEXEC) != 0) {
+        return DEPOT_FAIL_ERRNO(err, "cannot make a pipe");
+    }
+    t->out.fd = out[0];
+    theirs[1] = out[1];
+    if (pipe2(errs, O_CLOEXEC) != 0) {
+        return DEPOT_FAIL_ERRNO(err, "cannot make a pipe");
+    }
+    t->err.fd = errs[0];
+    theirs[2] = errs[1];
+    /* both sides may be full at once: ours must never block */
+    if (fcntl(t->in, F_SETFL, O_NONBLOCK) != 0) {
+        return DEPOT_FAIL_ERRNO(err, "cannot set a pipe non-blocking");
+    }
+    return true;
+}
+
+static char *keep(depot_arena *arena, const stream *s, size_t *out_len)
+{
+    *out_len = s->kept.len;
+    return depot_strndup(arena, s->kept.data == NULL ? "" : s->kept.data, s->kept.len);
+}
+
+bool child_run(depot_arena *arena, const child_spec *spec, const void *input, size_t input_len, size_t output_max,
+               int64_t timeout_ms, child_result *out, depot_err *err)
+{
+    DEPOT_AUTO(talk_drop) talk t = { .out.fd = -1, .err.fd = -1, .in = -1, .input = input, .input_len = input_len,
+                                     .output_max = output_max };
+    int        theirs[3] = { -1, -1, -1 };
+    child_spec mine = *spec;
+    child      c = { .pidfd = -1 };
+    int64_t    until = depot_now_ms() + unit_remaining_ms(timeout_ms);
+
+    *out = (child_result){ 0 };
+    bool started = open_pipes(&t, theirs, err);
+    if (started) {
+        mine.in = theirs[0];
+        mine.out = theirs[1];
+        mine.err = theirs[2];
+        started = child_start(&mine, &c, err);
+    }
+    for (size_t i = 0; i < DEPOT_N(theirs); i++) {
+        depot_fd_close(&theirs[i]);
+    }
+    if (!started) {
+        return false;
+    }
+    if (input_len == 0) {
+        depot_fd_close(&t.in);
+        t.in = -1;
+    }
+    int64_t left = converse(&t, until) ? until - depot_now_ms() : 0;
+    if (!child_wait(&c, left > 0 ? left : 0, &out->status)) {
+        child_stop(&c, SIGKILL, 0, &out->status);
+        if (unit_canceled()) {
+            return DEPOT_FAIL(err, CANCELED, "%s was stopped because its work was canceled", spec->argv[0]);
+        }
+        DEPOT_FAIL(err, TIMEOUT, "%s was still running after %lld ms and was killed", spec->argv[0], (long long)timeout_ms);
+        return false;
+    }
+    out->out = keep(arena, &t.out, &out->out_len);
+    out->err_out = keep(arena, &t.err, &out->err_len);
+    out->truncated = t.out.cut || t.err.cut;
+    return true;
+}
