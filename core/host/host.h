@@ -29,8 +29,8 @@ struct depot_ctx {
     const depot_metric *metrics;    size_t n_metrics;
     uint16_t           abi_major, abi_minor;
     bool               required;
-    plugin_state       state;
-    depot_err          failure;     /* state FAILED: why */
+    _Atomic plugin_state state;
+    depot_err          failure;     /* state FAILED: why; written before state */
     void              *user;        /* depot_set_state */
 };
 
@@ -56,7 +56,7 @@ typedef struct host_scripts {
     bool (*handler_next)(depot_arena *arena, size_t *it, depot_handler *out);
 } host_scripts;
 
-host     *host_new(const host_env *env, const depot_plugin *core); /* env is kept by reference and may be filled later */
+host     *host_new(host_env *env, const depot_plugin *core); /* env is kept by reference and may be filled later */
 void      host_free(host *h);
 host_env *host_environment(host *h);
 /* Loads <plugin_dir>/<name>.so (or file). ABI and row faults fail with ABI, naming both versions. */
@@ -77,13 +77,11 @@ void host_stop(host *h); /* reverse order */
 size_t     host_count(const host *h);
 depot_ctx *host_plugin(host *h, size_t i); /* in order of start; 0 is the core */
 depot_ctx *host_find(host *h, const char *name);
+const void *host_service(host *h, const char *service, uint32_t version, depot_err *err);
 const depot_task_row *host_task(host *h, const char *name, depot_ctx **out_ctx);
 const depot_event_row *host_event(host *h, const char *name);
 depot_json *host_list(host *h, depot_arena *arena);                      /* for plugin list */
 depot_json *host_show(host *h, depot_arena *arena, const char *name);    /* everything it offers; NULL: no such plugin */
 depot_json *host_health(host *h, depot_arena *arena);                    /* {degraded: [{plugin, what, why}]} */
-/* Runs a task by name with arguments (validated against its row) on the calling thread. */
-bool host_run_task(host *h, const char *name, const depot_json *args, depot_arena *arena, const depot_json **out_result,
-                   depot_err *err) DEPOT_MUST_USE;
 
 #endif

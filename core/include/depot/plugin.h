@@ -51,6 +51,7 @@ typedef struct depot_plugin {
 typedef struct depot_entry {
     uint16_t            abi_major, abi_minor;
     uint32_t            struct_size; /* of depot_plugin when the plugin was built */
+    uint32_t            field_size;  /* of depot_field then: for arrays that end in a row without a name */
     const char         *name;
     const depot_plugin *plugin;
 } depot_entry;
@@ -59,8 +60,8 @@ typedef struct depot_entry {
 #define DEPOT_PLUGIN(id)                                                                                               \
     static const depot_plugin          depot_plugin_##id;                                                              \
     DEPOT_API extern const depot_entry depot_plugin_abi1;                                                              \
-    const depot_entry depot_plugin_abi1 = { DEPOT_ABI_MAJOR, DEPOT_ABI_MINOR, sizeof(depot_plugin), #id,              \
-                                            &depot_plugin_##id };                                                      \
+    const depot_entry depot_plugin_abi1 = { DEPOT_ABI_MAJOR, DEPOT_ABI_MINOR, sizeof(depot_plugin),                   \
+                                            sizeof(depot_field), #id, &depot_plugin_##id };                            \
     static const depot_plugin depot_plugin_##id =
 
 /* ---- itself and its configuration ---- */
