@@ -48,6 +48,9 @@ unit_bin := $(unit_obj:build/obj/%.o=build/%)
 integration_bin := $(integration_obj:build/obj/%.o=build/%)
 bad_so := $(patsubst $(srcdir)/%.c,build/%.so,$(call sources,tests/plugins))
 plugin_so := $(PLUGINS:%=build/plugins/%.so)
+fuzz_bin := $(patsubst %.c,build/fuzz/%,$(notdir $(call sources,tests/fuzz)))
+fuzz_core := $(core_obj:build/obj/%=build/fuzz/obj/%)
+, := ,
 programs := $(if $(main_obj),build/depotd) $(if $(ctl_obj),build/depotctl)
 
 all: $(core_obj) $(programs) $(plugin_so) build/tree ## build the daemon, depotctl and the plugins
@@ -107,21 +110,154 @@ $(bad_so): build/tests/plugins/%.so: $(srcdir)/tests/plugins/%.c build/flags
 	@mkdir -p $(@D)
 	$(call say,SO,$@)$(CC) $(public_inc) $(cflags) -MMD -MP -fPIC $(ldflags) -shared -o $@ $<
 
-programs_in = $(sort $(foreach dir,$(1),$(wildcard $(srcdir)/tests/$(dir)/test_*.sh $(srcdir)/tests/$(dir)/test_*.py)))
-tap = DEPOT_SRC=$(srcdir) DEPOT_BUILD=$(CURDIR)/build sh $(srcdir)/tests/run.sh -o build/results/$@
+# --- checks: every one runs TAP programs through tests/run.sh and ends with "N passed, N failed, N skipped"
+JOBS ?= $(shell nproc)
+TEST_JOBS ?= 2
+slow := $(if $(SANITIZE),3,1)
+tap = TAP_SECONDS=$$((60 * $(slow))) DEPOT_SRC=$(srcdir) DEPOT_BUILD=$(CURDIR)/build \
+	sh $(srcdir)/tests/run.sh -o build/results/$@ -j $(TEST_JOBS)
+scripts = $(sort $(wildcard $(srcdir)/tests/$(1)/test_*.sh $(srcdir)/tests/$(1)/test_*.py))
+only = $(if $(1),$(foreach name,$(1),$(filter %/$(name) %/$(name).sh %/$(name).py,$(2))),$(2))
+stages := style unit plugins golden lint integration install asan fuzz tsan
+# what the ThreadSanitizer build runs; tests/run.sh names are file names without their ending
+TSAN_UNIT ?=
+TSAN_INTEGRATION ?=
 
-check-unit: $(unit_bin) ## programs that need no server; UNIT=test_conf runs one
-	@$(tap) $(if $(UNIT),$(filter %/$(UNIT),$(unit_bin)),$(unit_bin))
+check: deps ## everything; quick parts first; the last line is the total
+	+@MAKE='$(MAKE)' sh $(srcdir)/tests/check.sh build/results $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS)) $(stages)
+check-style: ## layers, banned calls, sizes; needs no build
+	@$(tap) $(call scripts,style)
+check-unit: $(unit_bin) ## C programs that need no server; UNIT="test_conf test_x" runs only these
+	@$(tap) -t $$((120 * $(slow))) $(call only,$(UNIT),$(unit_bin))
+check-plugins: all $(bad_so) ## symbols of the plugins, and plugins that must be refused
+	@$(tap) $(call scripts,plugins)
+check-golden: all ## expected texts
+	@$(tap) $(call scripts,golden)
+check-integration: all $(integration_bin) $(bad_so) ## against real servers; INTEGRATION=test_x runs only that
+	@$(tap) -t $$((300 * $(slow))) $(call only,$(INTEGRATION),$(integration_bin) $(call scripts,integration))
+check-install: all ## build outside the tree, install below DESTDIR, a plugin built against what was installed
+	@$(tap) -t 900 $(call scripts,install)
+check-fuzz: $(fuzz_bin) ## every fuzzer for 5 s
+	@$(tap) -t 1800 $(call scripts,fuzz)
 
+# A build of its own below build/: same options, plus these.
+sub_build = mkdir -p build/$(1) && cd build/$(1) && { $(srcdir)/configure $(CONFIGURE_ARGS) $(2) > configure.out 2>&1 || \
+	{ cat configure.out; exit 1; }; }
+check-asan: ## unit and integration under AddressSanitizer and UndefinedBehaviorSanitizer, in build/asan
+	+@$(call sub_build,asan,--enable-werror --enable-sanitize=address$(,)undefined) && \
+	$(MAKE) -k check-unit && $(MAKE) -k check-plugins && $(MAKE) -k check-integration
+check-tsan: ## the threaded parts under ThreadSanitizer, in build/tsan
+	+@$(call sub_build,tsan,--enable-werror --enable-sanitize=thread) && export RUN_WRAP="$$(setarch -R true && echo setarch -R)" && \
+	$(MAKE) -k check-unit UNIT='$(TSAN_UNIT)' && $(MAKE) -k check-integration INTEGRATION='$(TSAN_INTEGRATION)'
+coverage: ## line and branch coverage of unit and integration, in build/coverage/index.html
+	@DEPS=$(DEPS) sh $(srcdir)/tools/deps.sh coverage
+	+@$(call sub_build,coverage,--enable-coverage) && find . -name '*.gcda' -delete && \
+	{ $(MAKE) -k check-unit; $(MAKE) -k check-integration; true; } && \
+	gcovr -r $(srcdir) -f '$(srcdir)/(core|plugins)/' --print-summary --html-details index.html build/obj | tail -n 8
+
+# clang-tidy, a process per file (several files in one call give false reports); redone when the object was
+tidy_txt := $(patsubst build/obj/%.o,build/tidy/%.txt,$(core_obj) $(main_obj) $(ctl_obj) $(foreach p,$(PLUGINS),$(call objects,plugins/$(p))))
+build/tidy/%.txt: build/obj/%.o $(srcdir)/.clang-tidy
+	@mkdir -p $(@D)
+	$(call say,TIDY,$*.c)clang-tidy --quiet $(srcdir)/$*.c -- $(std) $(CPPFLAGS) \
+		$(if $(filter core/%,$*),$(core_inc),$(public_inc) $($(word 2,$(subst /, ,$*))_CFLAGS)) > $@ 2>&1; echo "status $$?" >> $@
+lint: all $(tidy_txt) ## clang-tidy, cppcheck, shellcheck, luacheck, codespell
+	@$(tap) -t 900 $(call scripts,lint)
+
+# --- fuzzers: clang, the whole core again with libFuzzer's instrumentation, in build/fuzz
+FUZZ_CC ?= clang
+SECONDS ?= 60
+fuzz_cflags := $(std) -O1 -g -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
+	-Wformat=2 -Wundef -Wwrite-strings -Wcast-qual -Wpointer-arith -Wvla -Wimplicit-fallthrough \
+	-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fmacro-prefix-map=$(srcdir)/=
+build/fuzz/obj/%.o: $(srcdir)/%.c build/config.h build/config.mk
+	@mkdir -p $(@D)
+	$(call say,FUZZ,$@)$(FUZZ_CC) $(core_inc) -I$(srcdir)/plugins $(fuzz_cflags) -MMD -MP -c -o $@ $<
+$(fuzz_bin): build/fuzz/%: build/fuzz/obj/tests/fuzz/%.o $(fuzz_core)
+	$(call say,LD,$@)$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(core_libs) $(foreach l,$(LIBRARIES),$($(l)_LIBS))
+fuzz-%: build/fuzz/fuzz_% ## fuzz-NAME runs tests/fuzz/fuzz_NAME.c for SECONDS=60
+	@sh $(srcdir)/tests/fuzz/run.sh $< $(SECONDS)
+
+# --- use
+deps: ## install what is missing from Debian's packages; DEPS=no only names it
+	@DEPS=$(DEPS) sh $(srcdir)/tools/deps.sh
+demo: deps all ## the main job on real files, DEMO_INPUT=DIR for yours
+	@cd $(srcdir) && DEPOT_BUILD=$(CURDIR)/build sh tools/demo.sh
+run: all ## the daemon in the foreground on ./conf.d and ./var
+	@exec build/depotd --foreground
+bench: all ## every tests/bench/*.sh; bench-NAME runs one
+	@DEPS=$(DEPS) sh $(srcdir)/tools/deps.sh bench
+	@for script in $(srcdir)/tests/bench/*.sh; do DEPOT_SRC=$(srcdir) DEPOT_BUILD=$(CURDIR)/build sh $$script || exit; done
+bench-%: all
+	@DEPS=$(DEPS) sh $(srcdir)/tools/deps.sh bench
+	@DEPOT_SRC=$(srcdir) DEPOT_BUILD=$(CURDIR)/build sh $(srcdir)/tests/bench/$*.sh
+docs: all ## write docs/reference from the plugins' tables
+	@for part in options routes lua metrics errors verbs events; do \
+	build/depotctl docs $$part > build/$$part.md && mv build/$$part.md $(srcdir)/docs/reference/$$part.md || exit; done
+
+# --- installation; each directory is what configure was told, DESTDIR stands before all of them
+to = $(DESTDIR)$(1)
+plugindir = $(libdir)/depotd/plugins
+confdir = $(sysconfdir)/depotd/conf.d
+completions = $(datadir)/bash-completion/completions
+headers := $(wildcard $(srcdir)/core/include/depot/*)
+shared := $(shell cd $(srcdir) && find lua sql -type f ! -name '.*' 2>/dev/null | sort)
+define pc
+prefix=$(prefix)
+exec_prefix=$(exec_prefix)
+libdir=$(libdir)
+includedir=$(includedir)
+plugindir=$(plugindir)
+confdir=$(confdir)
+datadir=$(datadir)/depotd
+
+Name: depotd
+Description: runtime for plugins that serve PostgreSQL operators and an asset depot
+Version: $(VERSION)
+Cflags: -I$${includedir}
+endef
+install: all ## honours DESTDIR; a configuration file that exists is kept
+	install -d $(foreach dir,$(bindir) $(plugindir) $(confdir) $(includedir)/depot $(libdir)/pkgconfig $(completions),$(call to,$(dir)))
+	$(if $(programs),install -m 755 $(programs) $(call to,$(bindir)))
+	$(if $(plugin_so),install -m 644 $(plugin_so) $(call to,$(plugindir)))
+	install -m 644 $(headers) $(call to,$(includedir)/depot)
+	@for file in $(wildcard $(srcdir)/conf.d/*.ini); do \
+		[ -e "$(call to,$(confdir))/$${file##*/}" ] || [ -e "$(call to,$(confdir))/$${file##*/}.disabled" ] || \
+		install -v -m 644 "$$file" $(call to,$(confdir)) || exit; done
+	@for file in $(shared); do install -D -m 644 "$(srcdir)/$$file" "$(call to,$(datadir)/depotd)/$$file" || exit; done
+	$(file >build/depotd.pc,$(pc))
+	install -m 644 build/depotd.pc $(call to,$(libdir)/pkgconfig)
+	@if build/depotctl docs completion > build/completion 2>/dev/null; then \
+		install -m 644 build/completion $(call to,$(completions))/depotctl; fi
+
+uninstall: ## remove what install put there; a configuration file that was changed is kept
+	rm -f $(foreach file,$(notdir $(programs)),$(call to,$(bindir)/$(file))) \
+		$(foreach file,$(notdir $(plugin_so)),$(call to,$(plugindir)/$(file))) \
+		$(foreach file,$(notdir $(headers)),$(call to,$(includedir)/depot/$(file))) \
+		$(foreach file,$(shared),$(call to,$(datadir)/depotd/$(file))) \
+		$(call to,$(libdir)/pkgconfig/depotd.pc) $(call to,$(completions)/depotctl)
+	@for file in $(wildcard $(srcdir)/conf.d/*.ini); do \
+		installed="$(call to,$(confdir))/$${file##*/}"; \
+		if cmp -s "$$file" "$$installed"; then rm -f "$$installed"; fi; done
+	@for dir in $(confdir) $(datadir)/depotd $(libdir)/depotd $(includedir)/depot; do \
+		[ ! -d "$(DESTDIR)$$dir" ] || find "$(DESTDIR)$$dir" -depth -type d -empty -delete; done
+	@for dir in $(confdir) $(dir $(confdir)); do [ ! -d "$(DESTDIR)$$dir" ] || echo "kept (changed here): $(DESTDIR)$$dir"; done
+
+dist: ## depotd-VERSION.tar.gz of the committed tree
+	@mkdir -p build
+	version=$$(cat $(srcdir)/VERSION) && git -C $(srcdir) archive --format=tar --prefix=depotd-$$version/ HEAD | \
+		gzip -9n > build/depotd-$$version.tar.gz
 clean: ## remove what make built
 	rm -rf $(filter-out $(wildcard build/config.*),$(wildcard build/*))
 distclean: ## remove what make and configure wrote
 	rm -rf build
 	$(if $(filter $(srcdir),$(CURDIR)),,rm -f Makefile)
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z][a-z-]*:.*## / { printf "  %-18s %s\n", $$1, $$2 }' $(srcdir)/Makefile
+	@awk -F ':.*## ' '/^[a-z][a-z%-]*:.*## / { sub(/-%/, "-NAME", $$1); printf "  %-18s %s\n", $$1, $$2 }' $(srcdir)/Makefile
 
--include $(patsubst %.o,%.d,$(core_obj) $(main_obj) $(ctl_obj) $(test_obj) $(foreach p,$(PLUGINS),$($(p)_OBJ) $($(p)_test_obj)))
--include $(bad_so:.so=.d)
+-include $(patsubst %.o,%.d,$(core_obj) $(main_obj) $(ctl_obj) $(test_obj) $(fuzz_core) $(fuzz_bin:build/fuzz/%=build/fuzz/obj/tests/fuzz/%.o) \
+	$(foreach p,$(PLUGINS),$($(p)_OBJ) $($(p)_test_obj))) $(bad_so:.so=.d)
 FORCE:
-.PHONY: FORCE all clean distclean help check-unit
+.PHONY: FORCE all check $(stages:%=check-%) check-integration coverage lint deps demo run bench docs install uninstall dist \
+	clean distclean help
+.SECONDARY:
