@@ -271,17 +271,17 @@ void text_add_clean(depot_buf *out, const char *s, size_t n)
 }
 
 /* Text of one character that JSON, or a terminal, does not want as it is; its length, 0 if it may stay. */
-static size_t escape_one(const char *s, size_t step, char out[8])
+static size_t escape_one(const char *s, size_t step, bool quotes, char out[8])
 {
-    static const char short_from[] = "\"\\\n\r\t\b\f";
-    static const char short_to[] = "\"\\nrtbf";
+    static const char short_from[] = "\n\r\t\b\f\"\\";
+    static const char short_to[] = "nrtbf\"\\";
     unsigned char     c = (unsigned char)s[0];
     const char       *at = c == '\0' ? NULL : strchr(short_from, c);
     int               n = 0;
 
     if (step == 0) {
         n = snprintf(out, 8, "\xEF\xBF\xBD");
-    } else if (at != NULL) {
+    } else if (at != NULL && (quotes || c < 0x20)) {
         n = snprintf(out, 8, "\\%c", short_to[at - short_from]);
     } else if (c < 0x20 || c == 0x7F) {
         n = snprintf(out, 8, "\\u%04x", c);
@@ -291,6 +291,7 @@ static size_t escape_one(const char *s, size_t step, char out[8])
     return (size_t)n;
 }
 
+/* Length of the ASCII that needs no look at all. */
 static size_t plain_run(const char *s, size_t n)
 {
     size_t i = 0;
@@ -301,27 +302,41 @@ static size_t plain_run(const char *s, size_t n)
     return i;
 }
 
-size_t text_add_escaped(depot_buf *out, const char *s, size_t n, size_t max)
+static size_t add_escaped(depot_buf *out, const char *s, size_t n, size_t max, bool quotes)
 {
     size_t i = 0;
     size_t left = max;
 
     while (i < n && left > 0) {
         char   escape[8];
-        size_t run = plain_run(s + i, n - i);
-        size_t step = run > 0 ? run : text_utf8_step(s + i, n - i);
-        size_t length = run > 0 ? 0 : escape_one(s + i, step, escape);
+        size_t run = plain_run(s + i, n - i < left ? n - i : left);
+        if (run > 0) {
+            depot_buf_add(out, s + i, run);
+            left -= run;
+            i += run;
+            continue;
+        }
+        size_t step = text_utf8_step(s + i, n - i);
+        size_t length = escape_one(s + i, step, quotes, escape);
         size_t bytes = length > 0 ? length : step;
-
-        if (bytes > left && run == 0) {
+        if (bytes > left) {
             break;
         }
-        bytes = bytes > left ? left : bytes;
         depot_buf_add(out, length > 0 ? escape : s + i, bytes);
         left -= bytes;
-        i += run > 0 ? bytes : step + (step == 0);
+        i += step + (step == 0);
     }
     return i;
+}
+
+size_t text_add_escaped(depot_buf *out, const char *s, size_t n, size_t max)
+{
+    return add_escaped(out, s, n, max, true);
+}
+
+size_t text_add_printable(depot_buf *out, const char *s, size_t n, size_t max)
+{
+    return add_escaped(out, s, n, max, false);
 }
 
 void text_format_double(double d, char out[TEXT_DOUBLE_SIZE])

@@ -19,6 +19,9 @@ void text_add_clean(depot_buf *out, const char *s, size_t n);
  * the appended text would exceed max bytes. Returns how many bytes of s were used. */
 size_t text_add_escaped(depot_buf *out, const char *s, size_t n, size_t max);
 
+/* The same for people: quotes and backslashes stay, control characters are still written as escapes. */
+size_t text_add_printable(depot_buf *out, const char *s, size_t n, size_t max);
+
 /* Shortest decimal text that reads back as the same double: "0.1", "3", "1e+300"; "NaN", "+Inf", "-Inf". */
 void text_format_double(double d, char out[TEXT_DOUBLE_SIZE]);
 

@@ -1,0 +1,83 @@
+/* log_redact.c - the values that must not be seen: registered once, shown as *** from then on. They are never forgotten,
+ * as a line may still carry a password that a reload has replaced. */
+#include <pthread.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log_parts.h"
+#include "base/text.h"
+
+#define SECRET_LEAST_BYTES 6U /* shorter ones would blank half of every line */
+
+/* Guards secrets and secret_count. Each secret stands here plain and, where it differs, JSON-escaped. */
+static pthread_rwlock_t secret_lock = PTHREAD_RWLOCK_INITIALIZER;
+static char           **secrets;
+static size_t           secret_count;
+
+static void secret_keep(const char *value)
+{
+    for (size_t i = 0; i < secret_count; i++) {
+        if (strcmp(secrets[i], value) == 0) {
+            return;
+        }
+    }
+    secrets = depot_xrealloc(secrets, (secret_count + 1) * sizeof(*secrets));
+    secrets[secret_count++] = depot_xstrdup(value);
+}
+
+void log_redact_add(const char *value)
+{
+    DEPOT_AUTO(depot_buf_free) depot_buf escaped = { 0 };
+
+    if (strlen(value) < SECRET_LEAST_BYTES) {
+        return;
+    }
+    (void)text_add_escaped(&escaped, value, strlen(value), SIZE_MAX); /* without a limit all of it is used */
+    (void)pthread_rwlock_wrlock(&secret_lock); /* cannot fail: never held by the same thread */
+    secret_keep(value);
+    secret_keep(escaped.data);
+    (void)pthread_rwlock_unlock(&secret_lock);
+}
+
+/* Puts *** in place of n bytes at `at`; the text only gets shorter. */
+static void blank(depot_buf *text, size_t at, size_t n)
+{
+    memcpy(text->data + at, "***", 3);
+    memmove(text->data + at + 3, text->data + at + n, text->len - at - n + 1);
+    text->len -= n - 3;
+}
+
+static void hide(depot_buf *text, const char *secret)
+{
+    size_t n = strlen(secret);
+    size_t from = 0;
+
+    for (;;) {
+        const char *hit = from < text->len ? memmem(text->data + from, text->len - from, secret, n) : NULL;
+        if (hit == NULL) {
+            break;
+        }
+        size_t at = (size_t)(hit - text->data);
+        blank(text, at, n);
+        from = at + 3;
+    }
+    /* A text of fixed size, such as the message of an error, may have been cut in the middle of a secret. */
+    for (size_t part = n - 1; part >= SECRET_LEAST_BYTES; part--) {
+        if (part <= text->len && memcmp(text->data + text->len - part, secret, part) == 0) {
+            blank(text, text->len - part, part);
+            return;
+        }
+    }
+}
+
+void log_redact(depot_buf *text)
+{
+    if (text->len == 0) {
+        return;
+    }
+    (void)pthread_rwlock_rdlock(&secret_lock); /* cannot fail: never held by the same thread */
+    for (size_t i = 0; i < secret_count; i++) {
+        hide(text, secrets[i]);
+    }
+    (void)pthread_rwlock_unlock(&secret_lock);
+}
