@@ -184,10 +184,10 @@ struct depot_loop {
     depot_ctx *ctx;
     bool (*fn)(depot_ctx *ctx, depot_loop *loop, void *arg, depot_err *err);
     void            *arg;
-    _Atomic(service *) service;
+    _Atomic(run_service *) service;
 };
 
-static bool run_loop(void *arg, service *s, depot_err *err)
+static bool run_loop(void *arg, run_service *s, depot_err *err)
 {
     depot_loop *l = arg;
 

@@ -15,11 +15,11 @@ void executor_drain(executor *e, int64_t grace_ms);
 void executor_free(executor *e);
 
 /* A service loop (depot_loop in plugin.h is this). */
-typedef struct service service;
-service *service_start(const char *plugin, const char *name, bool (*fn)(void *arg, service *s, depot_err *err), void *arg);
-bool     service_wait(service *s, int64_t timeout_ms); /* false: stop now */
-void     service_wake(service *s);
-bool     service_stopping(const service *s);
-void     service_stop(service *s); /* waits for its end, frees */
+typedef struct run_service run_service;
+run_service *service_start(const char *plugin, const char *name, bool (*fn)(void *arg, run_service *s, depot_err *err), void *arg);
+bool     service_wait(run_service *s, int64_t timeout_ms); /* false: stop now */
+void     service_wake(run_service *s);
+bool     service_stopping(const run_service *s);
+void     service_stop(run_service *s); /* waits for its end, frees */
 
 #endif

@@ -10,10 +10,10 @@
 
 enum { BACKOFF_MIN_MS = 100, BACKOFF_MAX_MS = 10000, GOOD_RUN_MS = 60000 };
 
-struct service {
+struct run_service {
     const char     *plugin;
     char           *name;
-    bool            (*fn)(void *arg, service *s, depot_err *err);
+    bool            (*fn)(void *arg, run_service *s, depot_err *err);
     void           *arg;
     pthread_t       thread;
     pthread_mutex_t lock; /* guards woken */
@@ -24,7 +24,7 @@ struct service {
 
 static void *run(void *arg)
 {
-    service *s = arg;
+    run_service *s = arg;
     int64_t  backoff = BACKOFF_MIN_MS;
     unit     u = { .deadline_ms = INT64_MAX, .canceled = &s->stop };
 
@@ -47,9 +47,9 @@ static void *run(void *arg)
     return NULL;
 }
 
-service *service_start(const char *plugin, const char *name, bool (*fn)(void *arg, service *s, depot_err *err), void *arg)
+run_service *service_start(const char *plugin, const char *name, bool (*fn)(void *arg, run_service *s, depot_err *err), void *arg)
 {
-    service *s = depot_xalloc(sizeof(*s));
+    run_service *s = depot_xalloc(sizeof(*s));
 
     s->plugin = plugin;
     s->name = depot_xstrdup(name);
@@ -63,7 +63,7 @@ service *service_start(const char *plugin, const char *name, bool (*fn)(void *ar
     return s;
 }
 
-bool service_wait(service *s, int64_t timeout_ms)
+bool service_wait(run_service *s, int64_t timeout_ms)
 {
     int64_t until = depot_now_ms() + timeout_ms;
 
@@ -75,7 +75,7 @@ bool service_wait(service *s, int64_t timeout_ms)
     return !service_stopping(s);
 }
 
-void service_wake(service *s)
+void service_wake(run_service *s)
 {
     pthread_mutex_lock(&s->lock);
     s->woken = true;
@@ -83,12 +83,12 @@ void service_wake(service *s)
     pthread_mutex_unlock(&s->lock);
 }
 
-bool service_stopping(const service *s)
+bool service_stopping(const run_service *s)
 {
     return atomic_load_explicit(&s->stop, memory_order_acquire);
 }
 
-void service_stop(service *s)
+void service_stop(run_service *s)
 {
     atomic_store_explicit(&s->stop, true, memory_order_release);
     service_wake(s);
