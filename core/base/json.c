@@ -48,8 +48,9 @@ static void must(int rc, const char *what)
 
 /* ---- parsing ---- */
 
-/* Looks for nesting deeper than allowed before the parser recurses into it. Text that is no JSON is left to it. */
-static bool depth_is_fine(const char *text, size_t n, depot_err *err)
+/* Looks for what jansson would let pass: nesting deeper than allowed, and a NUL behind the value. Text that is no JSON
+ * in other ways is left to it. */
+static bool text_is_fine(const char *text, size_t n, depot_err *err)
 {
     int  depth = 0;
     int  line = 1;
@@ -68,6 +69,9 @@ static bool depth_is_fine(const char *text, size_t n, depot_err *err)
         if (depth > JSON_MOST_DEPTH) {
             return DEPOT_FAIL(err, MALFORMED, "line %d: nested more than %d levels deep", line, JSON_MOST_DEPTH);
         }
+        if (c == '\0') {
+            return DEPOT_FAIL(err, MALFORMED, "line %d: a NUL byte outside of any string", line);
+        }
     }
     return true;
 }
@@ -76,7 +80,7 @@ depot_json *depot_json_parse(depot_arena *arena, const char *text, size_t n, dep
 {
     json_error_t problem;
 
-    if (!depth_is_fine(text, n, err)) {
+    if (!text_is_fine(text, n, err)) {
         return NULL;
     }
     json_t *value = json_loadb(text, n, JSON_REJECT_DUPLICATES | JSON_DECODE_ANY, &problem);

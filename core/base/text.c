@@ -62,9 +62,14 @@ static bool take_amount(const char *text, const text_unit *units, size_t count, 
         return false;
     }
     for (size_t i = 0; i < count; i++) {
-        if (strcmp(units[i].name, text) == 0) {
-            return !__builtin_mul_overflow(n, units[i].factor, out);
+        if (strcmp(units[i].name, text) != 0) {
+            continue;
         }
+        if (__builtin_mul_overflow(n, units[i].factor, &n)) {
+            return false;
+        }
+        *out = n;
+        return true;
     }
     return false;
 }
