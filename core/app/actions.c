@@ -1,0 +1,243 @@
+/* actions.c - how schedules and hooks reach tasks, scripts and the queue; wires the event bus and the scheduler to the host. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "api/api.h"
+#include "app/internal.h"
+#include "base/clock.h"
+#include "base/unit.h"
+#include "depot/svc_queue.h"
+#include "lua/scripts.h"
+#include "run/events.h"
+#include "run/sched.h"
+
+enum { EVAL_TIMEOUT_MS = 5000, SCRIPT_TIMEOUT_MS = 60000, SLACK_MS = 15000 };
+
+/* ---- scripts, waited for ---- */
+
+typedef struct waiting {
+    pthread_mutex_t lock; /* guards the rest */
+    pthread_cond_t  cond;
+    bool            done, ok;
+    char           *json;
+    depot_err       err;
+} waiting;
+
+static void on_done(void *arg, const depot_script_result *res)
+{
+    waiting *w = arg;
+
+    pthread_mutex_lock(&w->lock);
+    w->done = true;
+    w->ok = res->ok;
+    w->json = res->ok ? depot_xstrdup(res->json) : NULL;
+    w->err = res->err;
+    pthread_cond_signal(&w->cond);
+    pthread_mutex_unlock(&w->lock);
+}
+
+static void waiting_init(waiting *w)
+{
+    *w = (waiting){ 0 };
+    pthread_mutex_init(&w->lock, NULL);
+    clock_cond_init(&w->cond);
+}
+
+/* The workers promise that done is called: at the deadline, at a crash, at a stop. So this waits without a limit of its own. */
+static bool waiting_end(waiting *w, depot_arena *arena, const depot_json **out, depot_err *err)
+{
+    pthread_mutex_lock(&w->lock);
+    while (!w->done) {
+        pthread_cond_wait(&w->cond, &w->lock);
+    }
+    pthread_mutex_unlock(&w->lock);
+    pthread_cond_destroy(&w->cond);
+    pthread_mutex_destroy(&w->lock);
+    if (!w->ok) {
+        *err = w->err;
+        return false;
+    }
+    *out = depot_json_parse(arena, w->json, strlen(w->json), err);
+    free(w->json);
+    return *out != NULL;
+}
+
+static bool run_script(const char *file, const depot_json *arg, int64_t timeout_ms, depot_arena *arena,
+                       const depot_json **out_result, depot_err *err)
+{
+    waiting            w;
+    uint64_t           id;
+    const depot_script script = {
+        .file = file,
+        .arg = depot_json_text(arena, arg),
+        .label = file,
+        .timeout_ms = unit_remaining_ms(timeout_ms > 0 ? timeout_ms : SCRIPT_TIMEOUT_MS),
+        .done = on_done,
+        .done_arg = &w,
+    };
+
+    waiting_init(&w);
+    if (app_self->env.scripts == NULL) {
+        return DEPOT_FAIL(err, UNAVAILABLE, "no script workers are running");
+    }
+    return app_self->env.scripts->run(&script, &id, err) && waiting_end(&w, arena, out_result, err);
+}
+
+static bool eval(const char *expression, const depot_json *arg, bool *out, depot_err *err)
+{
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    const depot_json                         *value = NULL;
+    waiting                                   w;
+
+    waiting_init(&w);
+    if (!scripts_eval(expression, depot_json_text(arena, arg), EVAL_TIMEOUT_MS, on_done, &w, err) ||
+        !waiting_end(&w, arena, &value, err)) {
+        return false;
+    }
+    *out = depot_json_boolean(value);
+    return true;
+}
+
+/* ---- tasks, jobs ---- */
+
+static bool run_task(const char *name, const depot_json *args, depot_arena *arena, const depot_json **out_result, depot_err *err)
+{
+    return app_run_task(app_self->host, name, args, arena, out_result, err);
+}
+
+static const depot_queue_v1 *queue_service(depot_err *err)
+{
+    return host_service(app_self->host, "queue", 1, err);
+}
+
+static bool enqueue(const char *queue, const char *type, const depot_json *args, const char *key, depot_err *err)
+{
+    const depot_queue_v1 *service = queue_service(err);
+    const depot_enqueue   job = { .queue = queue, .type = type, .args = args, .key = key, .actor = "core" };
+    char                  id[37];
+
+    return service != NULL && service->enqueue(&job, NULL, id, err);
+}
+
+static bool run_runbook(const char *name, const depot_json *args, depot_err *err)
+{
+    depot_ctx *ctx = NULL;
+
+    (void)args;
+    if (host_task(app_self->host, "runbook.start", &ctx) == NULL) {
+        DEPOT_FAIL(err, UNAVAILABLE, "cannot run runbook %s: no plugin runs runbooks", name);
+        return depot_hint(err, "depotctl enable runbook");
+    }
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    const depot_json                         *result = NULL;
+    return run_task("runbook.start", depot_json_pack(arena, "{s:s}", "name", name), arena, &result, err);
+}
+
+static bool action_exists(const action *a, depot_err *err)
+{
+    depot_ctx *ctx = NULL;
+    host      *h = app_self != NULL ? app_self->host : NULL;
+
+    if (a->kind == ACTION_TASK && h != NULL && host_task(h, a->name, &ctx) == NULL) {
+        DEPOT_FAIL(err, CONFIG, "no plugin has a task named %s", a->name);
+        return depot_hint(err, "write lua:FILE for a script, job:QUEUE/TYPE for a job");
+    }
+    return true;
+}
+
+const action_ops app_actions = {
+    .task = run_task, .script = run_script, .job = enqueue, .runbook = run_runbook, .eval = eval, .exists = action_exists,
+};
+
+/* ---- wiring ---- */
+
+static bool check_payload(const char *event, const depot_json *payload, depot_arena *arena, depot_err *err)
+{
+    const depot_event_row *row = host_event(app_self->host, event);
+    depot_json            *checked = NULL, *faults = NULL;
+
+    if (row == NULL || row->payload == NULL) {
+        return true;
+    }
+    return api_validate(arena, row->payload, payload, &checked, &faults, err) || depot_wrap(err, "payload of event %s", event);
+}
+
+static void deliver(const depot_event *event)
+{
+    for (size_t i = 0; i < host_count(app_self->host); i++) {
+        depot_ctx *ctx = host_plugin(app_self->host, i);
+        for (size_t s = 0; s < ctx->n_subscriptions; s++) {
+            const depot_subscription *row = &ctx->subscriptions[s];
+            depot_err                 err = { 0 };
+            if (ctx->state == PLUGIN_STARTED && depot_glob(row->event, depot_event_name(event)) && !row->fn(ctx, event, &err)) {
+                depot_log_err(ctx, DEPOT_LOG_ERROR, "event.subscription_failed", &err);
+            }
+        }
+    }
+}
+
+static const void *next_section(const char *kind, size_t *it, const char **out_name)
+{
+    return conf_next(host_conf(app_self->host), kind, it, out_name);
+}
+
+static const void *next_hook(size_t *it, const char **out_name)
+{
+    return next_section("hook", it, out_name);
+}
+
+static const void *next_schedule(size_t *it, const char **out_name)
+{
+    return next_section("schedule", it, out_name);
+}
+
+static const depot_task_row *next_task(size_t *it)
+{
+    size_t seen = 0;
+
+    for (size_t i = 0; i < host_count(app_self->host); i++) {
+        const depot_ctx *ctx = host_plugin(app_self->host, i);
+        for (size_t t = 0; t < ctx->n_tasks; t++) {
+            if (ctx->tasks[t].every != NULL && ctx->state == PLUGIN_STARTED && seen++ == *it) {
+                (*it)++;
+                return &ctx->tasks[t];
+            }
+        }
+    }
+    return NULL;
+}
+
+static bool run_durable_hook(void *arg, const depot_job *job, depot_arena *arena, const depot_json **out_result, depot_err *err)
+{
+    (void)arg;
+    *out_result = NULL;
+    return events_run_durable(job->args, arena, err);
+}
+
+bool app_work_start(app *a, depot_err *err)
+{
+    const events_env events = {
+        .executor = a->env.executor, .ops = &app_actions, .check = check_payload, .deliver = deliver, .next = next_hook };
+    const sched_env sched = { .db = a->env.db,
+                              .executor = a->env.executor,
+                              .node = a->env.node,
+                              .ops = &app_actions,
+                              .next = next_schedule,
+                              .next_task = next_task,
+                              .emit = events_emit };
+    depot_err             none = { 0 };
+    const depot_queue_v1 *queue = queue_service(&none);
+
+    events_open(&events);
+    a->env.emit = events_emit;
+    if (queue != NULL && !queue->serve("hook:*", run_durable_hook, NULL, err)) {
+        return false;
+    }
+    return sched_start(&sched, err);
+}
+
+void app_work_stop(void)
+{
+    sched_stop();
+    events_close();
+}

@@ -1,0 +1,68 @@
+/* boot.c - the order in which the daemon comes up and goes down. Runs on the life-cycle thread. */
+#include "app/internal.h"
+#include "app/notify.h"
+#include "base/log.h"
+#include "lua/scripts.h"
+
+enum { MAX_BODY = 2 << 20, REQUEST_TIMEOUT_MS = 30000 };
+
+static bool start_scripts(app *a, depot_err *err)
+{
+    const app_lua_options *lua = conf_get(host_conf(a->host), "lua", NULL);
+    const scripts_options  options = {
+         .exe = a->paths->exe,
+         .lua_dirs = a->paths->lua_dirs,
+         .workers = lua->workers,
+         .concurrency = lua->concurrency,
+         .memory_max = lua->memory,
+         .cpu_max_ms = lua->cpu,
+         .default_timeout_ms = lua->timeout,
+    };
+
+    return scripts_start(a->host, &options, &a->env.scripts, err);
+}
+
+bool app_boot(app *a, depot_err *err)
+{
+    const api_limits limits = { .max_body = MAX_BODY, .request_timeout_ms = REQUEST_TIMEOUT_MS };
+
+    /* first what answers without a database: /health, and /ready that says what is awaited */
+    if (!api_open(a->host, &limits, err) || !api_admin_token(a->paths->state_dir, err)) {
+        return false;
+    }
+    api_set_ready(false, "starting");
+    if (!host_start(a->host, true, err)) {
+        return false;
+    }
+    api_set_ready(false, "waiting for the database");
+    if (!app_database_start(a, err)) {
+        return false;
+    }
+    api_set_ready(false, "starting plugins");
+    if (!api_auth_online(err) || !start_scripts(a, err) || !host_start(a->host, false, err) || !app_work_start(a, err)) {
+        return false;
+    }
+    api_set_ready(true, NULL);
+    return true;
+}
+
+void app_shutdown(app *a)
+{
+    const app_daemon_options *options = conf_get(host_conf(a->host), "daemon", NULL);
+    int64_t                   until = depot_now_ms() + options->drain_timeout;
+
+    notify_send("STATUS=draining");
+    api_set_ready(false, "shutting down");
+    app_work_stop();
+    host_drain(a->host);
+    if (a->env.scripts != NULL) {
+        int64_t left = until - depot_now_ms();
+        scripts_stop(left > 0 ? left : 0);
+    }
+    int64_t left = until - depot_now_ms();
+    executor_drain(a->env.executor, left > 0 ? left : 0);
+    host_stop(a->host);
+    executor_free(a->env.executor);
+    app_database_stop(a);
+    api_close();
+}

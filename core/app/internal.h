@@ -1,0 +1,56 @@
+/* internal.h - the daemon's own state, for the files of core/app only. */
+#ifndef APP_INTERNAL_H
+#define APP_INTERNAL_H
+
+#include <pthread.h>
+#include <stdatomic.h>
+
+#include "api/api.h"
+#include "app/app.h"
+#include "pg/cluster.h"
+#include "run/actions.h"
+
+enum { CONFS_KEPT = 16 };
+
+/* One daemon in one process. Written by the life-cycle thread unless said otherwise. */
+typedef struct app {
+    const app_paths *paths;
+    host            *host;
+    host_env         env;
+    pg_cluster      *cluster; /* NULL: the database is somebody else's */
+    const char      *url, *direct_url, *owner_url; /* NULL: none */
+    depot_arena     *arena;               /* the first configuration and everything that lives as long as the process */
+    depot_arena     *confs[CONFS_KEPT];   /* reloaded configurations: old pointers stay good for a while */
+    size_t           n_reloads;
+    int64_t          started_ms;
+    atomic_bool      running; /* everything has started */
+
+    pthread_t       life;
+    pthread_mutex_t lock; /* guards the wishes and reload_* */
+    pthread_cond_t  cond;
+    bool            stop_wanted, reload_wanted;
+    atomic_bool     stopping;
+    size_t          reloads_done; /* for those who wait for theirs */
+    bool            reload_ok;
+    char            reload_text[4096]; /* problems of the last reload */
+    int             status;       /* exit status */
+} app;
+
+extern app *app_self; /* the one daemon of this process; NULL elsewhere */
+
+bool app_boot(app *a, depot_err *err) DEPOT_MUST_USE;      /* boot.c: database, migrations, workers, plugins, schedules */
+void app_shutdown(app *a);                                 /* boot.c: the same backwards */
+bool app_reload(app *a, depot_buf *problems);              /* reload.c */
+bool app_wait(app *a, int64_t ms);                         /* false: a stop is wanted */
+bool app_database_start(app *a, depot_err *err) DEPOT_MUST_USE; /* database.c: reachable, migrated, roles looked at */
+void app_database_stop(app *a);
+const char *const *app_migration_sets(app *a, depot_arena *arena);
+
+extern const action_ops app_actions;    /* actions.c */
+bool app_work_start(app *a, depot_err *err) DEPOT_MUST_USE; /* actions.c: events and schedules */
+void app_work_stop(void);
+
+extern const depot_route app_routes[]; /* routes.c: schedules, tasks, migrations, reload, status */
+extern const size_t      app_routes_n;
+
+#endif
