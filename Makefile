@@ -157,9 +157,10 @@ coverage: ## line and branch coverage of unit and integration, in build/coverage
 
 # clang-tidy, a process per file (several files in one call give false reports); redone when the object was
 tidy_txt := $(patsubst build/obj/%.o,build/tidy/%.txt,$(core_obj) $(main_obj) $(ctl_obj) $(foreach p,$(PLUGINS),$(call objects,plugins/$(p))))
-build/tidy/%.txt: build/obj/%.o $(srcdir)/.clang-tidy
+build/tidy/%.txt: build/obj/%.o $(srcdir)/.clang-tidy $(srcdir)/tools/analyzer.h
 	@mkdir -p $(@D)
 	$(call say,TIDY,$*.c)clang-tidy --quiet $(srcdir)/$*.c -- $(std) $(CPPFLAGS) \
+		$(if $(filter core/base/err,$*),,-include $(srcdir)/tools/analyzer.h) \
 		$(if $(filter core/%,$*),$(core_inc),$(public_inc) $($(word 2,$(subst /, ,$*))_CFLAGS)) > $@ 2>&1; echo "status $$?" >> $@
 lint: all $(tidy_txt) ## clang-tidy, cppcheck, shellcheck, luacheck, codespell
 	@$(tap) -t 900 $(call scripts,lint)

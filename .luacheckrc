@@ -1,0 +1,5 @@
+-- luacheck's view of scripts that run in depotd's workers.
+std = "lua54"
+read_globals = { "depot", "event", "job", "args" }
+max_line_length = 120
+exclude_files = { "lua/types/**" }
