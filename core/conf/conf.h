@@ -16,7 +16,8 @@ size_t conf_problem_count(const conf_problems *p);
 void   conf_problems_print(const conf_problems *p, depot_buf *out); /* in order of file and line */
 depot_json *conf_problems_json(depot_arena *arena, const conf_problems *p); /* [{file, line, message, hint}] */
 
-/* The files as they are: sections and their key = value lines with origin. */
+/* The files as they are: sections and their key = value lines with origin. A key set twice is a problem, unless the later
+ * file is 99-local.ini or says `override = yes` in that section. */
 typedef struct conf_raw conf_raw;
 /* Reads dir's *.ini files in byte order of their names. A folder that cannot be read is a problem, not a failure. */
 conf_raw *conf_read(depot_arena *arena, const char *dir, conf_problems *problems);
@@ -49,7 +50,8 @@ const void *conf_get(const conf *c, const char *kind, const char *name);
 const void *conf_next(const conf *c, const char *kind, size_t *it, const char **out_name);
 /* Where a section first stands, for messages about rules between options; false if in no file. */
 bool conf_place(const conf *c, const char *kind, const char *name, const char *key, const char **file, int *line);
-/* Changes between two configurations that need a restart: each becomes a problem with place and hint; returns how many. */
+/* Changes between two configurations that need a restart: each becomes a problem with place and hint; returns how many.
+ * A [plugin NAME] that comes or goes needs one, and so does a section with at least one option that is not RELOADABLE. */
 size_t conf_needs_restart(const conf *running, const conf *wanted, conf_problems *problems);
 
 /* [{section, option, value, origin: "conf.d/20-queue.ini:14" | "env:NAME" | "default", doc, default, reloadable}], secrets masked */
@@ -61,6 +63,9 @@ void conf_sample(depot_buf *out, const conf_kind *kinds, size_t n, const char *o
 
 /* One text value by an option's row, as conf_build and depotctl do it; out points into the state struct. */
 bool conf_parse_value(depot_arena *arena, const depot_field *f, const char *text, void *out, depot_err *err) DEPOT_MUST_USE;
+/* Who judges DEPOT_T_CRON values: the layer above sets it once, before the first conf_build and before threads start (the
+ * only mutable global here). Without one every text that is not empty passes. */
+void conf_set_cron_check(bool (*fn)(const char *text, depot_err *err));
 
 /* Flip a plugin: NN-name.ini <-> NN-name.ini.disabled, written from the sample if there is none. Durable. */
 bool conf_enable(const char *dir, const char *plugin, const char *sample, bool on, char **out_file, depot_arena *arena,

@@ -60,7 +60,8 @@ typedef struct depot_field {
     int64_t                   min, max;
     const char *const        *choices; /* ENUM: NULL terminated */
     const struct depot_field *fields;  /* OBJECT, ARRAY: terminated by a row without a name */
-    const char               *env;     /* options: environment variables that override the file, "A|B": first set wins */
+    const char               *env;     /* options: environment variables that override the file, "A|B": first set and not
+                                          blank wins; "api:A" counts in the section named api alone */
     const char               *doc;     /* one sentence: meaning and, where it applies, source */
 } depot_field;
 
