@@ -28,6 +28,14 @@ size_t db_pool_in_use(const db_pool *pool);
 size_t db_pool_idle(const db_pool *pool);
 bool db_pool_is_pooler(const db_pool *pool); /* found out at the first connect: a transaction pooler stands between */
 
+typedef struct db_pool_counts {
+    uint64_t connects, connect_failures, lost; /* lost: connections that ended while in the pool or in use */
+    uint64_t waits, timeouts;                  /* borrowers that had to wait, and those that waited in vain */
+    size_t   in_use, idle, max;
+    bool     healthy, is_pooler;
+} db_pool_counts;
+void db_pool_stats(const db_pool *pool, db_pool_counts *out);
+
 /* A plain connection outside any pool (migrations as owner, LISTEN, tools). */
 bool db_connect(const char *url, const char *name, int64_t timeout_ms, depot_db **out, depot_err *err) DEPOT_MUST_USE;
 void db_disconnect(depot_db **db);
