@@ -11,7 +11,8 @@ export DEPOT_SRC DEPOT_BUILD
 tap_count=0 tap_failed=0 tap_at_exit=''
 out='' status=0 # what the last `try` left
 
-note() { printf '%s\n' "$*" | sed 's/^/# /'; }
+# comments; of a long text its end
+note() { printf '%s\n' "$*" | tail -n 100 | sed 's/^/# /'; }
 
 tap_point() { # STATUS NAME
     tap_count=$((tap_count + 1))
