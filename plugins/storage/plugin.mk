@@ -1,0 +1,2 @@
+storage_LIBS := $(SSL_LIBS) $(ZLIB_LIBS)
+storage_CFLAGS := $(SSL_CFLAGS) $(ZLIB_CFLAGS)
