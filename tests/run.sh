@@ -50,12 +50,14 @@ run_one() { # PROGRAM: writes $RUN_OUT/NAME.tap and NAME.result
     *) set -- "./$1" ;;
     esac
     started=$(date +%s%N)
-    env DEPOT_TEST_MARK="$mark" \
+    # RUN_WRAP is a command to put in front, such as setarch -R
+    # shellcheck disable=SC2086
+    env DEPOT_TEST_MARK="$mark" PYTHONDONTWRITEBYTECODE=1 \
         ASAN_OPTIONS="${ASAN_OPTIONS:+$ASAN_OPTIONS:}detect_stack_use_after_return=1:strict_string_checks=1:log_path=$base.san" \
         LSAN_OPTIONS="${LSAN_OPTIONS:+$LSAN_OPTIONS:}print_suppressions=0" \
         UBSAN_OPTIONS="${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}print_stacktrace=1:log_path=$base.san" \
         TSAN_OPTIONS="${TSAN_OPTIONS:+$TSAN_OPTIONS:}second_deadlock_stack=1:log_path=$base.san" \
-        timeout -k 10 "$RUN_SECONDS" "$@" > "$base.tap" 2>&1 < /dev/null
+        timeout -k 20 "$RUN_SECONDS" ${RUN_WRAP-} "$@" > "$base.tap" 2>&1 < /dev/null
     status=$?
     took=$((($(date +%s%N) - started) / 100000000))
     # shellcheck disable=SC2046  # the words are wanted
