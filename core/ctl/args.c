@@ -2,7 +2,6 @@
 #include "ctl/args.h"
 
 #include <errno.h>
-#include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -88,110 +87,58 @@ bool args_text(depot_arena *arena, const char *text, const char **out, size_t *o
 /* ---- values by type ---- */
 typedef depot_json *value_fn(depot_arena *arena, const depot_field *field, const char *text, depot_err *err);
 
-static depot_json *read_string(depot_arena *arena, const depot_field *field, const char *text, depot_err *err)
+/* What conf_parse_value leaves behind. */
+typedef union parsed {
+    const char        *text;
+    bool               flag;
+    int64_t            number;
+    double             real;
+    const char *const *list;
+} parsed;
+
+/* Texts are judged as in conf.d and travel as they are: "10s", "64MiB", the name of a choice. */
+static depot_json *read_text(depot_arena *arena, const depot_field *field, const char *text, depot_err *err)
 {
+    parsed value = { .text = NULL };
+
     if (!depot_utf8_valid(text, strlen(text))) {
-        DEPOT_FAIL(err, USAGE, "%s is not UTF-8", field->name);
+        DEPOT_FAIL(err, USAGE, "the value is not UTF-8");
         return NULL;
     }
-    return depot_json_str(arena, text);
+    return conf_parse_value(arena, field, text, &value, err) ? depot_json_str(arena, text) : NULL;
 }
 
 static depot_json *read_bool(depot_arena *arena, const depot_field *field, const char *text, depot_err *err)
 {
-    bool value = false;
+    parsed value = { .text = NULL };
 
-    (void)field;
-    return depot_parse_bool(text, &value, err) ? depot_json_bool(arena, value) : NULL;
-}
-
-static bool in_range(const depot_field *field, int64_t value, depot_err *err)
-{
-    if ((field->min == 0 && field->max == 0) || (value >= field->min && value <= field->max)) {
-        return true;
-    }
-    return DEPOT_FAIL(err, USAGE, "%lld is out of range %lld..%lld", (long long)value, (long long)field->min,
-                      (long long)field->max);
+    return conf_parse_value(arena, field, text, &value, err) ? depot_json_bool(arena, value.flag) : NULL;
 }
 
 static depot_json *read_int(depot_arena *arena, const depot_field *field, const char *text, depot_err *err)
 {
-    int64_t value = 0;
+    parsed value = { .text = NULL };
 
-    if (!depot_parse_int(text, &value, err) || !in_range(field, value, err)) {
-        return NULL;
-    }
-    return depot_json_int(arena, value);
+    return conf_parse_value(arena, field, text, &value, err) ? depot_json_int(arena, value.number) : NULL;
 }
 
 static depot_json *read_number(depot_arena *arena, const depot_field *field, const char *text, depot_err *err)
 {
-    char  *end = NULL;
-    double value = strtod(text, &end);
+    parsed value = { .text = NULL };
 
-    (void)field;
-    if (end == text || *end != '\0') {
-        DEPOT_FAIL(err, USAGE, "\"%s\" is no number", text);
-        return NULL;
-    }
-    return depot_json_real(arena, value);
-}
-
-static depot_json *read_size(depot_arena *arena, const depot_field *field, const char *text, depot_err *err)
-{
-    int64_t value = 0;
-
-    if (!depot_parse_size(text, &value, err) || !in_range(field, value, err)) {
-        return NULL;
-    }
-    return depot_json_int(arena, value);
-}
-
-static depot_json *read_duration(depot_arena *arena, const depot_field *field, const char *text, depot_err *err)
-{
-    int64_t value = 0;
-
-    if (!depot_parse_duration(text, &value, err) || !in_range(field, value, err)) {
-        return NULL;
-    }
-    return depot_json_int(arena, value);
-}
-
-static depot_json *read_enum(depot_arena *arena, const depot_field *field, const char *text, depot_err *err)
-{
-    DEPOT_AUTO(depot_buf_free) depot_buf all = { 0 };
-    size_t n = 0;
-
-    for (; field->choices != NULL && field->choices[n] != NULL; n++) {
-        if (strcmp(field->choices[n], text) == 0) {
-            return depot_json_str(arena, text);
-        }
-        depot_buf_addf(&all, "%s%s", n == 0 ? "" : ", ", field->choices[n]);
-    }
-    const char *near = n == 0 ? NULL : depot_suggest(text, field->choices, n);
-    DEPOT_FAIL(err, USAGE, "\"%s\" is none of %s", text, all.data == NULL ? "(nothing)" : all.data);
-    if (near != NULL) {
-        depot_hint(err, "did you mean %s?", near);
-    }
-    return NULL;
+    return conf_parse_value(arena, field, text, &value, err) ? depot_json_real(arena, value.real) : NULL;
 }
 
 static depot_json *read_list(depot_arena *arena, const depot_field *field, const char *text, depot_err *err)
 {
+    parsed      value = { .text = NULL };
     depot_json *list = depot_json_array(arena);
 
-    (void)err;
-    (void)field;
-    for (const char *p = text; *p != '\0';) {
-        p += strspn(p, " \t");
-        size_t n = strcspn(p, ",");
-        size_t end = n;
-
-        while (end > 0 && (p[end - 1] == ' ' || p[end - 1] == '\t')) {
-            end--;
-        }
-        depot_json_add(list, depot_json_strn(arena, p, end));
-        p += n + (p[n] == ',' ? 1 : 0);
+    if (!conf_parse_value(arena, field, text, &value, err)) {
+        return NULL;
+    }
+    for (const char *const *item = value.list; item != NULL && *item != NULL; item++) {
+        depot_json_add(list, depot_json_str(arena, *item));
     }
     return list;
 }
@@ -233,12 +180,12 @@ static depot_json *read_secret(depot_arena *arena, const depot_field *field, con
 }
 
 static value_fn *const readers[] = {
-    [DEPOT_T_STRING] = read_string, [DEPOT_T_BOOL] = read_bool,         [DEPOT_T_INT] = read_int,
-    [DEPOT_T_NUMBER] = read_number, [DEPOT_T_SIZE] = read_size,         [DEPOT_T_DURATION] = read_duration,
-    [DEPOT_T_ENUM] = read_enum,     [DEPOT_T_LIST] = read_list,         [DEPOT_T_PATH] = read_string,
-    [DEPOT_T_URL] = read_string,    [DEPOT_T_SECRET] = read_secret,     [DEPOT_T_CRON] = read_string,
-    [DEPOT_T_REGEX] = read_string,  [DEPOT_T_UUID] = read_string,       [DEPOT_T_TIME] = read_string,
-    [DEPOT_T_SHA256] = read_string, [DEPOT_T_OBJECT] = read_json,       [DEPOT_T_ARRAY] = read_json,
+    [DEPOT_T_STRING] = read_text, [DEPOT_T_BOOL] = read_bool,     [DEPOT_T_INT] = read_int,
+    [DEPOT_T_NUMBER] = read_number, [DEPOT_T_SIZE] = read_text,   [DEPOT_T_DURATION] = read_text,
+    [DEPOT_T_ENUM] = read_text,   [DEPOT_T_LIST] = read_list,     [DEPOT_T_PATH] = read_text,
+    [DEPOT_T_URL] = read_text,    [DEPOT_T_SECRET] = read_secret, [DEPOT_T_CRON] = read_text,
+    [DEPOT_T_REGEX] = read_text,  [DEPOT_T_UUID] = read_text,     [DEPOT_T_TIME] = read_text,
+    [DEPOT_T_SHA256] = read_text, [DEPOT_T_OBJECT] = read_json,   [DEPOT_T_ARRAY] = read_json,
     [DEPOT_T_ANY] = read_json,
 };
 

@@ -223,6 +223,9 @@ static bool set_place(transfer *t, depot_arena *arena, depot_err *err)
         return DEPOT_FAIL(err, USAGE, "--url %s starts neither with http:// nor with https://", url);
     }
     warn_plain(t->options);
+    if (t->options->ca_file != NULL) {
+        curl_easy_setopt(t->curl, CURLOPT_CAINFO, t->options->ca_file);
+    }
     size_t n = strlen(url);
     n -= url[n - 1] == '/' ? 1 : 0;
     curl_easy_setopt(t->curl, CURLOPT_URL, depot_strf(arena, "%.*s%s", (int)n, url, t->request->target));

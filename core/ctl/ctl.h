@@ -7,8 +7,9 @@
 
 typedef struct ctl_options {
     const char *state_dir, *conf_dir, *socket, *url, *token_file;
+    const char *ca_file; /* PEM: who may have signed the certificate of `url`; NULL: the system's list */
     bool        json, quiet, yes;
-    int64_t     timeout_ms;
+    int64_t     timeout_ms; /* of a whole call; 0: until nothing has moved for 60 s */
 } ctl_options;
 
 /* Runs the verb in argv (program name not included); prints; returns the exit status. h has all plugins loaded for their

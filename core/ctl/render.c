@@ -86,16 +86,12 @@ static bool is_block(const depot_json *value)
                                depot_json_len(value) > 0);
 }
 
-/* The fields that describe an array's items: one row for the items, the items' own rows, or members. */
-static const depot_field *item_fields(const depot_field *reply)
+/* The members of an array's items: fields[0] describes an item, as in depot_field; a list of members is taken too. */
+static const depot_field *item_fields(const depot_field *fields)
 {
-    bool single = reply != NULL && reply[0].name != NULL && reply[1].name == NULL;
+    bool one_row = fields != NULL && fields[0].fields != NULL && (fields[0].name == NULL || fields[1].name == NULL);
 
-    while (single && (reply[0].type == DEPOT_T_OBJECT || reply[0].type == DEPOT_T_ARRAY) && reply[0].fields != NULL) {
-        reply = reply[0].fields;
-        single = reply[0].name != NULL && reply[1].name == NULL;
-    }
-    return reply;
+    return one_row && fields[0].type == DEPOT_T_OBJECT ? fields[0].fields : fields;
 }
 
 static const depot_field *field_named(const depot_field *fields, const char *name)
