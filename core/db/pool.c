@@ -159,7 +159,7 @@ static bool fail_waiting(db_pool *pool, bool is_away, depot_err *err)
         return false;
     }
     DEPOT_FAIL(err, UNAVAILABLE, "all %zu connections to the database are in use", pool->max);
-    return depot_hint(err, "raise [database] pool_size, or look for what keeps them: long transactions, slow statements");
+    return depot_hint(err, "raise [database] max_connections, or look for what keeps them: long transactions, slow statements");
 }
 
 /* With the lock held: one round; false with err filled ends the wait, true with *out NULL says to go on waiting. */
