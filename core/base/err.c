@@ -38,7 +38,7 @@ static DEPOT_PRINTF(3, 0) void err_format(char *out, size_t size, const char *fm
     if (n < 0) {
         out[0] = '\0';
     } else if ((size_t)n >= size) {
-        out[text_utf8_cut(out, size - 1, size - 1)] = '\0';
+        out[text_utf8_cut(out, size, size - 1)] = '\0';
     }
 }
 
@@ -47,7 +47,7 @@ static void err_join(char *out, size_t size, const char *first, const char *seco
     int n = snprintf(out, size, "%s: %s", first, second);
 
     if (n >= 0 && (size_t)n >= size) {
-        out[text_utf8_cut(out, size - 1, size - 1)] = '\0';
+        out[text_utf8_cut(out, size, size - 1)] = '\0';
     }
 }
 

@@ -248,17 +248,19 @@ bool depot_utf8_valid(const char *s, size_t n)
 
 size_t text_utf8_cut(const char *s, size_t n, size_t max)
 {
-    size_t cut = n < max ? n : max;
-    size_t lead = cut;
+    size_t lead = max;
 
+    if (n <= max) {
+        return n;
+    }
     /* Only a lead byte among the last three can be short of its continuation. */
-    while (lead > 0 && cut - lead < 3 && ((unsigned char)s[lead - 1] & 0xC0U) == 0x80U) {
+    while (lead > 0 && max - lead < 3 && ((unsigned char)s[lead - 1] & 0xC0U) == 0x80U) {
         lead--;
     }
-    if (lead > 0 && ((unsigned char)s[lead - 1] & 0xC0U) == 0xC0U && text_utf8_step(s + lead - 1, cut - lead + 1) == 0) {
+    if (lead > 0 && ((unsigned char)s[lead - 1] & 0xC0U) == 0xC0U && text_utf8_step(s + lead - 1, max - lead + 1) == 0) {
         return lead - 1;
     }
-    return cut;
+    return max;
 }
 
 void text_add_clean(depot_buf *out, const char *s, size_t n)

@@ -175,6 +175,7 @@ static void cuts_fall_between_characters(void)
         is_int(text_utf8_cut(text, 11, max), want[max], "cut");
     }
     is_int(text_utf8_cut("\x80\x80\x80\x80\x80", 5, 4), 4, "what is no UTF-8 is cut where it is");
+    is_int(text_utf8_cut("a\xC3", 2, 2), 2, "what fits is not cut, whatever it is");
 }
 
 static void dirt_is_replaced(void)
