@@ -147,6 +147,7 @@ enum {
     DEPOT_ROUTE_UPLOAD = 1u << 1, /* the body is a stream of bytes: depot_req_read() */
     DEPOT_ROUTE_EARLY = 1u << 2,  /* answers before the database is there */
     DEPOT_ROUTE_LONG = 1u << 3,   /* no request deadline (event streams, large downloads) */
+    DEPOT_ROUTE_LIST = 1u << 4,   /* the reply is an array of objects; `reply` says their members */
 };
 
 typedef struct depot_route {
@@ -156,7 +157,7 @@ typedef struct depot_route {
     depot_role         role;
     uint32_t           flags;
     const depot_field *request;  /* path, query (DEPOT_IN_QUERY) and JSON body members; ended by a row without a name */
-    const depot_field *reply;    /* members of the JSON reply, or one row for an array's items; may be NULL */
+    const depot_field *reply;    /* members of the JSON reply (LIST: of each item); NULL: no JSON */
     int64_t            max_body; /* bytes; 0: the listener's limit */
     bool (*fn)(depot_ctx *ctx, depot_req *req, depot_err *err);
     const char *cli; /* the depotctl verb: "queue pause <name>"; other request fields become --flags; NULL: none */
