@@ -21,13 +21,13 @@
 #include <sanitizer/asan_interface.h>
 #define ARENA_GAP 16U
 #else
-#define ASAN_POISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
+#define ASAN_POISON_MEMORY_REGION(p, n)   ((void)(p), (void)(n))
 #define ASAN_UNPOISON_MEMORY_REGION(p, n) ((void)(p), (void)(n))
-#define ARENA_GAP 0U
+#define ARENA_GAP                         0U
 #endif
 
 #define ARENA_FIRST_BYTES 4000U /* with chunk header and malloc's own below a page */
-#define ARENA_MOST_BYTES (256U * 1024U)
+#define ARENA_MOST_BYTES  (256U * 1024U)
 
 typedef struct arena_chunk {
     struct arena_chunk *next;

@@ -92,7 +92,7 @@ char *depot_uuid(depot_arena *arena)
 
 bool depot_parse_uuid(const char *text, uint8_t out[16])
 {
-    char hex[33];
+    char   hex[33];
     size_t n = 0;
 
     for (size_t i = 0; i < 36; i++) {

@@ -17,7 +17,7 @@ typedef struct err_row {
 /* Numbers are dense enough to be indexes; a hole in the list has no id. */
 static const err_row err_rows[] = {
     [DEPOT_OK] = { "OK", 200, 0, DEPOT_RETRY_NO },
-#define DEPOT_ERROR(symbol, number, id, http, exit, retry, meaning) \
+#define DEPOT_ERROR(symbol, number, id, http, exit, retry, meaning)                                                    \
     [number] = { (id), (http), (exit), DEPOT_RETRY_##retry },
 #include "depot/errors.def"
 #undef DEPOT_ERROR

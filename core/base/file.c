@@ -11,7 +11,7 @@
 #include <unistd.h>
 
 #define TREE_MOST_LEVELS 200 /* one descriptor and one stack frame each */
-#define READ_STEP_BYTES 16384U
+#define READ_STEP_BYTES  16384U
 
 int file_open(const char *path, int flags, unsigned mode)
 {
@@ -113,9 +113,9 @@ bool depot_read_file(depot_arena *arena, const char *path, size_t max_bytes, cha
                      depot_err *err)
 {
     /* O_NONBLOCK: opening a pipe must not wait for a writer. */
-    DEPOT_AUTO(depot_fd_close) int fd = file_open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
+    DEPOT_AUTO(depot_fd_close) int       fd = file_open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY, 0);
     DEPOT_AUTO(depot_buf_free) depot_buf content = { 0 };
-    struct stat st;
+    struct stat                          st;
 
     if (fd < 0) {
         return DEPOT_FAIL_ERRNO(err, "cannot open %s", path);
@@ -204,7 +204,7 @@ static bool empty_folder(int parent, const char *name, int level, depot_err *err
         return DEPOT_FAIL(err, LIMIT, "folder %s is nested more than %d levels deep", name, TREE_MOST_LEVELS);
     }
     /* O_NOFOLLOW: a link put here meanwhile must not lead outside. */
-    int fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
+    int                           fd = openat(parent, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     DEPOT_AUTO(close_folder) DIR *dir = fd < 0 ? NULL : fdopendir(fd);
     if (dir == NULL) {
         (void)DEPOT_FAIL_ERRNO(err, "cannot open folder %s", name);

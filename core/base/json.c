@@ -156,7 +156,7 @@ static void write_object(depot_buf *out, json_t *object, int indent)
 
 static void write_value(depot_buf *out, json_t *value, int indent)
 {
-    switch (json_typeof(value)) {
+    switch (json_typeof(value)) { /* clang-format off */
     case JSON_OBJECT: write_object(out, value, indent); break;
     case JSON_ARRAY: write_array(out, value, indent); break;
     case JSON_STRING: write_string(out, json_string_value(value), json_string_length(value)); break;
@@ -165,7 +165,7 @@ static void write_value(depot_buf *out, json_t *value, int indent)
     case JSON_TRUE: depot_buf_adds(out, "true"); break;
     case JSON_FALSE: depot_buf_adds(out, "false"); break;
     case JSON_NULL: depot_buf_adds(out, "null"); break;
-    }
+    } /* clang-format on */
 }
 
 static char *text_of(depot_arena *arena, const depot_json *value, int indent)
@@ -283,7 +283,7 @@ static json_t *pack_shared(packer *p)
 
 static json_t *pack_value(packer *p, char c)
 {
-    switch (c) {
+    switch (c) { /* clang-format off */
     case '{': return pack_object(p);
     case '[': return pack_array(p);
     case 's': return pack_string(p);
@@ -294,7 +294,7 @@ static json_t *pack_value(packer *p, char c)
     case 'f': return new_real(va_arg(p->args, double));
     case 'n': return json_null();
     default: base_abort("JSON format \"%s\": '%c' at %td stands for no value", p->fmt, c, p->at - p->fmt);
-    }
+    } /* clang-format on */
 }
 
 depot_json *depot_json_pack(depot_arena *arena, const char *fmt, ...)
@@ -370,8 +370,8 @@ void depot_json_unset(depot_json *object, const char *key)
 depot_json_type depot_json_typeof(const depot_json *value)
 {
     static const depot_json_type types[] = {
-        [JSON_OBJECT] = DEPOT_JSON_OBJECT, [JSON_ARRAY] = DEPOT_JSON_ARRAY,  [JSON_STRING] = DEPOT_JSON_STRING,
-        [JSON_INTEGER] = DEPOT_JSON_INT,   [JSON_REAL] = DEPOT_JSON_REAL,    [JSON_TRUE] = DEPOT_JSON_BOOL,
+        [JSON_OBJECT] = DEPOT_JSON_OBJECT, [JSON_ARRAY] = DEPOT_JSON_ARRAY, [JSON_STRING] = DEPOT_JSON_STRING,
+        [JSON_INTEGER] = DEPOT_JSON_INT,   [JSON_REAL] = DEPOT_JSON_REAL,   [JSON_TRUE] = DEPOT_JSON_BOOL,
         [JSON_FALSE] = DEPOT_JSON_BOOL,    [JSON_NULL] = DEPOT_JSON_NULL,
     };
 

@@ -14,12 +14,12 @@
 #include "base/metrics.h"
 #include "base/text.h"
 
-#define CONTEXT_PAIRS 8U
+#define CONTEXT_PAIRS       8U
 #define CONTEXT_VALUE_BYTES 128U
-#define LOG_FIELDS_BYTES 2600U /* all fields behind the message, at most; the message gets what they leave */
-#define LOG_VALUE_BYTES 512U   /* one of them, as printed */
-#define LOG_ID_BYTES 96U
-#define LOG_CUT "…"
+#define LOG_FIELDS_BYTES    2600U /* all fields behind the message, at most; the message gets what they leave */
+#define LOG_VALUE_BYTES     512U  /* one of them, as printed */
+#define LOG_ID_BYTES        96U
+#define LOG_CUT             "…"
 
 typedef struct log_pair {
     const char *key, *value;
@@ -203,9 +203,9 @@ static void add_pairs(depot_buf *out, const log_record *record, log_adder add, c
 
 static void make_json(depot_buf *out, const log_record *record)
 {
-    static const char *const marks[] = { ",\"", "\":\"", "\"" };
+    static const char *const             marks[] = { ",\"", "\":\"", "\"" };
     DEPOT_AUTO(depot_buf_free) depot_buf fields = { 0 };
-    char time[32];
+    char                                 time[32];
 
     format_time(record->wall_us, time);
     add_pairs(&fields, record, text_add_escaped, marks);
@@ -222,9 +222,9 @@ static void make_json(depot_buf *out, const log_record *record)
 
 static void make_text(depot_buf *out, const log_record *record, log_format format)
 {
-    static const char *const marks[] = { " ", "=", "" };
+    static const char *const             marks[] = { " ", "=", "" };
     DEPOT_AUTO(depot_buf_free) depot_buf fields = { 0 };
-    char time[32];
+    char                                 time[32];
 
     add_pairs(&fields, record, text_add_printable, marks);
     if (format == LOG_JOURNAL) { /* the journal keeps time and level by itself */
@@ -253,7 +253,7 @@ static uint64_t print_record(const log_record *record)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf json = { 0 };
     DEPOT_AUTO(depot_buf_free) depot_buf line = { 0 };
-    log_format format = log_format_now();
+    log_format                           format = log_format_now();
 
     make_json(&json, record);
     log_redact(&json); /* ids and fields; the message has been done before it was cut */
@@ -292,7 +292,7 @@ static void print_folds(int64_t now_ms)
 static void emit(log_record *record)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf msg = { 0 };
-    int64_t now_ms = depot_now_ms();
+    int64_t                              now_ms = depot_now_ms();
 
     print_folds(now_ms);
     if (!log_fold_admit(record->plugin, record->event, record->level, now_ms)) {
@@ -340,9 +340,9 @@ void log_write(const char *plugin, depot_level level, const char *event, const c
 
 void log_err(const char *plugin, depot_level level, const char *event, const depot_err *err)
 {
-    int        saved = errno;
-    log_record record = { .plugin = plugin, .event = event, .msg = err->msg, .level = level };
-    char       place[128];
+    int                                  saved = errno;
+    log_record                           record = { .plugin = plugin, .event = event, .msg = err->msg, .level = level };
+    char                                 place[128];
     DEPOT_AUTO(depot_buf_free) depot_buf hint = { 0 };
 
     metrics_add("depot_errors_total", (const char *const[]){ plugin, depot_err_id(err), NULL }, 1);

@@ -6,7 +6,7 @@
 
 #include "base/log_parts.h"
 
-#define FOLD_SLOTS 256U
+#define FOLD_SLOTS  256U
 #define FOLD_PROBES 4U
 
 typedef struct fold_slot {

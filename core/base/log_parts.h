@@ -5,8 +5,8 @@
 #include "base/log.h"
 
 #define LOG_LINE_BYTES 4096U /* PIPE_BUF: written whole or not at all */
-#define LOG_FOLD_FREE 20U    /* lines of one event that are printed in a window */
-#define LOG_FOLD_MS 10000
+#define LOG_FOLD_FREE  20U   /* lines of one event that are printed in a window */
+#define LOG_FOLD_MS    10000
 #define LOG_RING_LINES 1000U
 
 /* Lines that were held back since the window of their event began. */

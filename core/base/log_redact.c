@@ -1,4 +1,4 @@
-/* log_redact.c - the values that must not be seen: registered once, shown as *** from then on. They are never forgotten,
+/* log_redact.c - the values that must not be seen: registered once, shown as *** from then on. Never forgotten,
  * as a line may still carry a password that a reload has replaced. */
 #include <pthread.h>
 #include <stdlib.h>
@@ -33,7 +33,7 @@ void log_redact_add(const char *value)
         return;
     }
     (void)text_add_escaped(&escaped, value, strlen(value), SIZE_MAX); /* without a limit all of it is used */
-    (void)pthread_rwlock_wrlock(&secret_lock); /* cannot fail: never held by the same thread */
+    (void)pthread_rwlock_wrlock(&secret_lock);                        /* cannot fail: never held by the same thread */
     secret_keep(value);
     secret_keep(escaped.data);
     (void)pthread_rwlock_unlock(&secret_lock);

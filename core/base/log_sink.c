@@ -87,8 +87,8 @@ uint64_t log_sink_put(const depot_buf *json, const depot_buf *line)
 const char *const *log_recent(depot_arena *arena, size_t n, size_t *out_count)
 {
     (void)pthread_mutex_lock(&sink_lock);
-    size_t kept = ring_next < LOG_RING_LINES ? ring_next : LOG_RING_LINES;
-    size_t count = n < kept ? n : kept;
+    size_t       kept = ring_next < LOG_RING_LINES ? ring_next : LOG_RING_LINES;
+    size_t       count = n < kept ? n : kept;
     const char **lines = depot_alloc(arena, (count + 1) * sizeof(*lines));
     for (size_t i = 0; i < count; i++) {
         lines[i] = depot_strdup(arena, ring[(ring_next - count + i) % LOG_RING_LINES]);

@@ -34,8 +34,8 @@ static pthread_mutex_t collector_lock = PTHREAD_MUTEX_INITIALIZER;
 static collector      *collectors;
 static size_t          collector_count;
 
-static const double default_buckets[] = { 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
-                                          0.5,   1,      2.5,   5,    10,    30,   60,  0 };
+static const double      default_buckets[] = { 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25,
+                                               0.5,   1,      2.5,   5,    10,    30,   60,  0 };
 static const char *const name_prefixes[] = { "depot_", "pgflow_", "asset_depot_", "pg_" };
 
 #define LABELS(...) ((const char *const[]){ __VA_ARGS__, NULL })
@@ -170,7 +170,8 @@ static bool check_name(const depot_metric *row, depot_err *err)
     }
     for (size_t i = 0; i < DEPOT_N(kept); i++) {
         if (name_ends(row->name, kept[i])) {
-            return DEPOT_FAIL(err, INVALID, "metric name \"%s\": %s is for the parts of a histogram", row->name, kept[i]);
+            return DEPOT_FAIL(err, INVALID, "metric name \"%s\": %s is for the parts of a histogram", row->name,
+                              kept[i]);
         }
     }
     if (row->doc == NULL || row->doc[0] == '\0') {
@@ -362,7 +363,7 @@ static bool series_enter(const char *name, const char *const *labels)
     metric_key key;
 
     (void)pthread_rwlock_wrlock(&registry_lock); /* cannot fail: never held by the same thread */
-    metric *m = registry_find(name); /* nothing is ever unregistered */
+    metric *m = registry_find(name);             /* nothing is ever unregistered */
     key_make(&key, m->label_count, labels);
     bool there = series_find(m, &key) != NULL;
     if (!there && m->series_count < METRIC_MOST_SERIES) {

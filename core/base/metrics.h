@@ -14,8 +14,8 @@
 bool metrics_register(const char *plugin, const depot_metric *row, depot_err *err) DEPOT_MUST_USE;
 
 /* Label values in the order of the row, ended by NULL; missing ones are empty. NULL for no labels. */
-void metrics_add(const char *name, const char *const *labels, double by); /* counters and gauges */
-void metrics_set(const char *name, const char *const *labels, double value); /* gauges */
+void metrics_add(const char *name, const char *const *labels, double by);        /* counters and gauges */
+void metrics_set(const char *name, const char *const *labels, double value);     /* gauges */
 void metrics_observe(const char *name, const char *const *labels, double value); /* histograms */
 /* Forgets the series of a metric with labels: a collector starts with it, so that what is gone does not stay. */
 void metrics_clear(const char *name);

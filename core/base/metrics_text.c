@@ -145,9 +145,9 @@ static void json_metric(const metric *m, void *arg)
     for (const metric_series *s = m->first; s != NULL; s = s->next) {
         depot_json_add(series, json_series(to->arena, m, s));
     }
-    depot_json_add(to->list, depot_json_pack(to->arena, "{s:s, s:s, s:s, s:s, s:o}", "name", m->name, "kind",
-                                             kind_names[m->kind], "help", m->help, "plugin", m->plugin, "series",
-                                             series));
+    depot_json_add(to->list,
+                   depot_json_pack(to->arena, "{s:s, s:s, s:s, s:s, s:o}", "name", m->name, "kind", kind_names[m->kind],
+                                   "help", m->help, "plugin", m->plugin, "series", series));
 }
 
 depot_json *metrics_json(depot_arena *arena)

@@ -170,7 +170,7 @@ static const char *skip_character(const char *s)
 
 bool depot_glob(const char *pattern, const char *text)
 {
-    const char *star = NULL; /* behind the last '*' met */
+    const char *star = NULL;  /* behind the last '*' met */
     const char *retry = NULL; /* where its run ends for now */
 
     while (*text != '\0') {
@@ -257,7 +257,8 @@ size_t text_utf8_cut(const char *s, size_t n, size_t max)
     while (lead > 0 && max - lead < 3 && ((unsigned char)s[lead - 1] & 0xC0U) == 0x80U) {
         lead--;
     }
-    if (lead > 0 && ((unsigned char)s[lead - 1] & 0xC0U) == 0xC0U && text_utf8_step(s + lead - 1, max - lead + 1) == 0) {
+    if (lead > 0 && ((unsigned char)s[lead - 1] & 0xC0U) == 0xC0U &&
+        text_utf8_step(s + lead - 1, max - lead + 1) == 0) {
         return lead - 1;
     }
     return max;

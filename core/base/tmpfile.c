@@ -120,7 +120,7 @@ bool depot_tmpfile_replace(depot_tmpfile *tmp, const char *path, depot_err *err)
 bool depot_write_file(const char *path, const void *data, size_t n, unsigned mode, depot_err *err)
 {
     DEPOT_AUTO(depot_tmpfile_drop) depot_tmpfile tmp = { 0 };
-    char folder[FILE_PATH_SIZE];
+    char                                         folder[FILE_PATH_SIZE];
 
     if (!file_folder(path, folder, err) || !depot_tmpfile_open(&tmp, folder, mode, err)) {
         return false;

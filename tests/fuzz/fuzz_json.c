@@ -10,8 +10,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    depot_err         err = { 0 };
-    const depot_json *value = depot_json_parse(arena, (const char *)data, size, &err);
+    depot_err                                 err = { 0 };
+    const depot_json                         *value = depot_json_parse(arena, (const char *)data, size, &err);
 
     if (value == NULL) {
         if (err.code != DEPOT_E_MALFORMED || err.msg[0] == '\0') {

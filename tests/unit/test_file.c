@@ -13,7 +13,7 @@
 #include "tap.h"
 
 static char dir[64];
-static char calls[64]; /* F: fsync of a file, D: of a folder, L: linkat, R: rename */
+static char calls[64];                    /* F: fsync of a file, D: of a folder, L: linkat, R: rename */
 static int  sync_errno, sync_errno_times; /* what the next fsyncs answer */
 
 static void note(char c)
@@ -95,10 +95,10 @@ static int entries(const char *path)
 static void a_file_is_read_whole(void)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    depot_err err = { 0 };
-    char     *text = NULL;
-    size_t    n = 0;
-    char     *big = depot_alloc(arena, 100000);
+    depot_err                                 err = { 0 };
+    char                                     *text = NULL;
+    size_t                                    n = 0;
+    char                                     *big = depot_alloc(arena, 100000);
 
     ok_err(depot_write_file(in_dir("r"), "a\0b", 3, 0600, &err), &err, "write");
     ok_err(depot_read_file(arena, in_dir("r"), 3, &text, &n, &err), &err, "read, as large as allowed");
@@ -117,8 +117,8 @@ static void a_file_is_read_whole(void)
 static void what_cannot_be_read_says_why(void)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    depot_err err = { 0 };
-    char     *text = NULL;
+    depot_err                                 err = { 0 };
+    char                                     *text = NULL;
 
     ok(depot_write_file(in_dir("r"), "four", 4, 0600, &err), "write");
     ok(!depot_read_file(arena, in_dir("r"), 3, &text, NULL, &err), "too large by size");
@@ -182,8 +182,8 @@ static void a_failing_disk_changes_nothing(void)
 static void a_link_never_replaces(void)
 {
     DEPOT_AUTO(depot_tmpfile_drop) depot_tmpfile tmp = { 0 };
-    depot_err err = { 0 };
-    bool      existed = true;
+    depot_err                                    err = { 0 };
+    bool                                         existed = true;
 
     for (int round = 0; round < 2; round++) {
         ok_err(depot_tmpfile_open(&tmp, dir, 0440, &err), &err, "open");
@@ -247,10 +247,10 @@ static void stdio_is_never_taken(void)
 /* In a mount namespace of its own: /proc is gone, so a nameless file could never be named; the disk is tiny. */
 static int without_proc_on_a_tiny_disk(void)
 {
-    static char          big[1 << 20];
-    depot_tmpfile        tmp = { 0 };
-    depot_err            err = { 0 };
-    bool                 existed = false;
+    static char   big[1 << 20];
+    depot_tmpfile tmp = { 0 };
+    depot_err     err = { 0 };
+    bool          existed = false;
 
     if (unshare(geteuid() == 0 ? CLONE_NEWNS : CLONE_NEWNS | CLONE_NEWUSER) != 0 ||
         mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 || mount("x", "/proc", "tmpfs", 0, NULL) != 0 ||
@@ -308,7 +308,8 @@ static void folders_are_made_durably(void)
     is_str(calls, "", "nothing to do");
     ok(symlink("m", in_dir("m_link")) == 0 && depot_mkdirs(in_dir("m_link/p"), 0700, &err), "through a link");
     is_int(mode_of(in_dir("m/p")), 0700, "to where it leads");
-    ok(depot_write_file(in_dir("file"), "", 0, 0600, &err) && !depot_mkdirs(in_dir("file/x"), 0700, &err), "through a file");
+    ok(depot_write_file(in_dir("file"), "", 0, 0600, &err) && !depot_mkdirs(in_dir("file/x"), 0700, &err),
+       "through a file");
     ok(err.code == DEPOT_E_IO && strstr(err.msg, "/file:") != NULL, "is IO and names it");
     ok(!depot_mkdirs("", 0700, &err) && err.code == DEPOT_E_INVALID, "an empty path is INVALID");
     ok(depot_mkdirs("/", 0700, &err), "the root is there");

@@ -19,12 +19,23 @@ static void good_texts_come_back(void)
     static const struct {
         const char *text, *want;
     } rows[] = {
-        { " null ", "null" }, { "true", "true" }, { "false", "false" }, { "\"x\"", "\"x\"" }, { "{}", "{}" },
-        { "[ ]", "[]" }, { "[1, 2.5,\"a\\u00e4\\n\"]", "[1,2.5,\"a\xC3\xA4\\n\"]" },
+        { " null ", "null" },
+        { "true", "true" },
+        { "false", "false" },
+        { "\"x\"", "\"x\"" },
+        { "{}", "{}" },
+        { "[ ]", "[]" },
+        { "[1, 2.5,\"a\\u00e4\\n\"]", "[1,2.5,\"a\xC3\xA4\\n\"]" },
         { "{\"z\": 1, \"a\": {\"m\": []}}", "{\"z\":1,\"a\":{\"m\":[]}}" },
-        { "9223372036854775807", "9223372036854775807" }, { "-9223372036854775808", "-9223372036854775808" },
-        { "9007199254740993", "9007199254740993" }, { "0.1", "0.1" }, { "1.0", "1.0" }, { "1e2", "100.0" },
-        { "-0.0", "-0.0" }, { "1e300", "1e+300" }, { "\"\\ud83d\\ude00\"", "\"\xF0\x9F\x98\x80\"" },
+        { "9223372036854775807", "9223372036854775807" },
+        { "-9223372036854775808", "-9223372036854775808" },
+        { "9007199254740993", "9007199254740993" },
+        { "0.1", "0.1" },
+        { "1.0", "1.0" },
+        { "1e2", "100.0" },
+        { "-0.0", "-0.0" },
+        { "1e300", "1e+300" },
+        { "\"\\ud83d\\ude00\"", "\"\xF0\x9F\x98\x80\"" },
         { "\"\\\" \\\\ \\/ \\b \\f \\t\"", "\"\\\" \\\\ / \\b \\f \\t\"" },
         { "\"[{[{\"", "\"[{[{\"" },
     };
@@ -39,9 +50,38 @@ static void good_texts_come_back(void)
 static void bad_texts_are_refused(void)
 {
     static const char *const rows[] = {
-        "", " ", "{", "[1,]", "{\"a\":1,}", "{a:1}", "'x'", "01", "+1", ".5", "1.", "1e", "NaN", "Infinity", "nul", "[1] 2",
-        "{\"a\":1,\"a\":2}", "\"\\u0000\"", "{\"\\u0000\":1}", "\"\\ud83d\"", "\"\\x\"", "\"a\nb\"", "\"\xFF\"", "1e999",
-        "9223372036854775808", "-9223372036854775809", "[1 2]", "// c\n1", "\xEF\xBB\xBF" "1", "]", "\"open", "\"open\\",
+        "",
+        " ",
+        "{",
+        "[1,]",
+        "{\"a\":1,}",
+        "{a:1}",
+        "'x'",
+        "01",
+        "+1",
+        ".5",
+        "1.",
+        "1e",
+        "NaN",
+        "Infinity",
+        "nul",
+        "[1] 2",
+        "{\"a\":1,\"a\":2}",
+        "\"\\u0000\"",
+        "{\"\\u0000\":1}",
+        "\"\\ud83d\"",
+        "\"\\x\"",
+        "\"a\nb\"",
+        "\"\xFF\"",
+        "1e999",
+        "9223372036854775808",
+        "-9223372036854775809",
+        "[1 2]",
+        "// c\n1",
+        "\xEF\xBB\xBF[]",
+        "]",
+        "\"open",
+        "\"open\\",
     };
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
 
@@ -61,7 +101,7 @@ static void bad_texts_are_refused(void)
 static void nesting_has_a_limit(void)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    char text[100001];
+    char                                      text[100001];
 
     for (size_t depth = 63; depth <= 66; depth++) {
         depot_err err = { 0 };
@@ -80,11 +120,11 @@ static void nesting_has_a_limit(void)
 static void values_are_packed(void)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    depot_json       *part = depot_json_str(arena, "shared");
-    const depot_json *value = depot_json_pack(
-        arena, "{s:s, s:s?, s:I, s:i, s:b, s:f, s:n, s:o, s:o?, s:{s:[s,i,[],{}]}}", "name", "n", "none", (char *)NULL,
-        "big", INT64_MAX, "small", -1, "yes", true, "real", 0.5, "null", "part", part, "gone", (depot_json *)NULL, "in",
-        "list", "a", 2);
+    depot_json                               *part = depot_json_str(arena, "shared");
+    const depot_json                         *value =
+        depot_json_pack(arena, "{s:s, s:s?, s:I, s:i, s:b, s:f, s:n, s:o, s:o?, s:{s:[s,i,[],{}]}}", "name", "n",
+                        "none", (char *)NULL, "big", INT64_MAX, "small", -1, "yes", true, "real", 0.5, "null", "part",
+                        part, "gone", (depot_json *)NULL, "in", "list", "a", 2);
 
     is_str(depot_json_text(arena, value),
            "{\"name\":\"n\",\"none\":null,\"big\":9223372036854775807,\"small\":-1,\"yes\":true,\"real\":0.5,"
@@ -114,8 +154,8 @@ static void broken_formats_abort(void)
 static void values_are_built(void)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    depot_json *list = depot_json_array(arena);
-    depot_json *object = depot_json_object(arena);
+    depot_json                               *list = depot_json_array(arena);
+    depot_json                               *object = depot_json_object(arena);
 
     depot_json_add(list, depot_json_int(arena, INT64_MIN));
     depot_json_add(list, depot_json_real(arena, (double)NAN));
@@ -144,20 +184,24 @@ static void values_are_built(void)
 static void dirty_bytes_are_replaced(void)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    depot_json *object = depot_json_object(arena);
+    depot_json                               *object = depot_json_object(arena);
 
     is_str(depot_json_text(arena, depot_json_str(arena, "a\xFF")), "\"a\xEF\xBF\xBD\"", "a byte that is no UTF-8");
-    is_str(depot_json_text(arena, depot_json_strn(arena, "a\0b", 3)), "\"a\xEF\xBF\xBD" "b\"", "a NUL");
+    is_str(depot_json_text(arena, depot_json_strn(arena, "a\0b", 3)),
+           "\"a\xEF\xBF\xBD"
+           "b\"",
+           "a NUL");
     depot_json_set(object, "k\xC3", depot_json_int(arena, 1));
     is_str(depot_json_text(arena, object), "{\"k\xEF\xBF\xBD\":1}", "in a key");
-    is_str(depot_json_text(arena, depot_json_pack(arena, "[s]", "\xE2\x82")), "[\"\xEF\xBF\xBD\xEF\xBF\xBD\"]", "packed");
+    is_str(depot_json_text(arena, depot_json_pack(arena, "[s]", "\xE2\x82")), "[\"\xEF\xBF\xBD\xEF\xBF\xBD\"]",
+           "packed");
 }
 
 static void members_are_read(void)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    const depot_json *o = depot_json_pack(arena, "{s:s, s:i, s:f, s:b, s:n, s:[i,i]}", "s", "text", "i", 7, "f", 1.5, "b",
-                                          true, "n", "a", 1, 2);
+    const depot_json *o = depot_json_pack(arena, "{s:s, s:i, s:f, s:b, s:n, s:[i,i]}", "s", "text", "i", 7, "f", 1.5,
+                                          "b", true, "n", "a", 1, 2);
     size_t            len = 99;
 
     is_str(depot_json_get_str(o, "s", "d"), "text", "string");
@@ -167,7 +211,8 @@ static void members_are_read(void)
     is_int(depot_json_get_int(o, "f", -1), -1, "a real is no int");
     ok(depot_json_get_real(o, "f", -1) == 1.5 && depot_json_get_real(o, "i", -1) == 7, "real, of an int too");
     ok(depot_json_get_real(o, "s", -1) == -1, "a string is no real");
-    ok(depot_json_get_bool(o, "b", false) && depot_json_get_bool(o, "i", true) && !depot_json_get_bool(o, "i", false), "bool");
+    ok(depot_json_get_bool(o, "b", false) && depot_json_get_bool(o, "i", true) && !depot_json_get_bool(o, "i", false),
+       "bool");
     is_int(depot_json_len(o), 6, "members");
     is_int(depot_json_len(depot_json_get(o, "a")), 2, "elements");
     is_int(depot_json_integer(depot_json_at(depot_json_get(o, "a"), 1)), 2, "element");
@@ -187,14 +232,16 @@ static void types_are_told(void)
         const char     *text;
         depot_json_type want;
     } rows[] = {
-        { "null", DEPOT_JSON_NULL }, { "true", DEPOT_JSON_BOOL }, { "false", DEPOT_JSON_BOOL }, { "1", DEPOT_JSON_INT },
-        { "1.0", DEPOT_JSON_REAL }, { "\"\"", DEPOT_JSON_STRING }, { "[]", DEPOT_JSON_ARRAY }, { "{}", DEPOT_JSON_OBJECT },
+        { "null", DEPOT_JSON_NULL }, { "true", DEPOT_JSON_BOOL }, { "false", DEPOT_JSON_BOOL },
+        { "1", DEPOT_JSON_INT },     { "1.0", DEPOT_JSON_REAL },  { "\"\"", DEPOT_JSON_STRING },
+        { "[]", DEPOT_JSON_ARRAY },  { "{}", DEPOT_JSON_OBJECT },
     };
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
 
     for (size_t i = 0; i < DEPOT_N(rows); i++) {
         depot_err err = { 0 };
-        is_int(depot_json_typeof(depot_json_parse(arena, rows[i].text, strlen(rows[i].text), &err)), rows[i].want, rows[i].text);
+        is_int(depot_json_typeof(depot_json_parse(arena, rows[i].text, strlen(rows[i].text), &err)), rows[i].want,
+               rows[i].text);
     }
     is_int(depot_json_typeof(NULL), DEPOT_JSON_NULL, "absent");
 }
@@ -202,10 +249,10 @@ static void types_are_told(void)
 static void members_come_in_order(void)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    depot_json *o = depot_json_object(arena);
-    DEPOT_AUTO(depot_buf_free) depot_buf seen = { 0 };
-    const char       *key;
-    const depot_json *value;
+    depot_json                               *o = depot_json_object(arena);
+    DEPOT_AUTO(depot_buf_free) depot_buf      seen = { 0 };
+    const char                               *key;
+    const depot_json                         *value;
 
     for (int i = 0; i < 20; i++) {
         depot_json_set(o, depot_strf(arena, "k%d", 19 - i), depot_json_int(arena, i));
@@ -213,9 +260,11 @@ static void members_come_in_order(void)
     for (size_t it = 0; depot_json_next(o, &it, &key, &value);) {
         depot_buf_addf(&seen, "%s=%d ", key, (int)depot_json_integer(value));
     }
-    is_str(seen.data,
-           "k19=0 k18=1 k17=2 k16=3 k15=4 k14=5 k13=6 k12=7 k11=8 k10=9 k9=10 k8=11 k7=12 k6=13 k5=14 k4=15 k3=16 k2=17 "
-           "k1=18 k0=19 ", "order of insertion");
+    is_str(
+        seen.data,
+        "k19=0 k18=1 k17=2 k16=3 k15=4 k14=5 k13=6 k12=7 k11=8 k10=9 k9=10 k8=11 k7=12 k6=13 k5=14 k4=15 k3=16 k2=17 "
+        "k1=18 k0=19 ",
+        "order of insertion");
     size_t it = 0;
     ok(!depot_json_next(depot_json_object(arena), &it, &key, &value), "an empty one has none");
     it = 0;

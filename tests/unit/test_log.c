@@ -66,8 +66,8 @@ static const depot_json *read_json(depot_arena *arena)
 static void a_line_is_one_json_object(void)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    depot_err err = { 0 };
-    int64_t   at = 0;
+    depot_err                                 err = { 0 };
+    int64_t                                   at = 0;
 
     fresh(LOG_JSON);
     log_write("queue", DEPOT_LOG_WARN, "queue.lease_expired", "lease of job %d \"%s\"\n", 7, "x\\\xFF");
@@ -133,8 +133,10 @@ static void the_journal_gets_priorities(void)
     static const struct {
         depot_level level;
         const char *want;
-    } rows[] = { { DEPOT_LOG_DEBUG, "<7>p e.x: m k=v\n" }, { DEPOT_LOG_INFO, "<6>p e.x: m k=v\n" },
-                 { DEPOT_LOG_WARN, "<4>p e.x: m k=v\n" },  { DEPOT_LOG_ERROR, "<3>p e.x: m k=v\n" } };
+    } rows[] = { { DEPOT_LOG_DEBUG, "<7>p e.x: m k=v\n" },
+                 { DEPOT_LOG_INFO, "<6>p e.x: m k=v\n" },
+                 { DEPOT_LOG_WARN, "<4>p e.x: m k=v\n" },
+                 { DEPOT_LOG_ERROR, "<3>p e.x: m k=v\n" } };
 
     fresh(LOG_JOURNAL);
     log_set_level(DEPOT_LOG_DEBUG);
@@ -169,7 +171,7 @@ static void the_form_follows_the_descriptor(void)
         skip("a terminal gets text", "no pseudo terminal here");
         return;
     }
-    char    shown[200] = "";
+    char shown[200] = "";
     log_set_fd(terminal[1]);
     log_set_format(LOG_AUTO);
     log_write("p", DEPOT_LOG_INFO, "e.auto", "m");
@@ -183,8 +185,8 @@ static void the_form_follows_the_descriptor(void)
 static void errors_show_all_they_know(void)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    depot_err err = { 0 };
-    DEPOT_AUTO(depot_buf_free) depot_buf metrics = { 0 };
+    depot_err                                 err = { 0 };
+    DEPOT_AUTO(depot_buf_free) depot_buf      metrics = { 0 };
 
     fresh(LOG_JSON);
     (void)DEPOT_FAIL(&err, DB, "cannot claim jobs");
@@ -214,8 +216,8 @@ static void errors_show_all_they_know(void)
 static void fields_stay_until_cleared(void)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    char key[16];
-    char value[200];
+    char                                      key[16];
+    char                                      value[200];
 
     fresh(LOG_JSON);
     log_context_set("a", "1");
@@ -248,9 +250,9 @@ static void fields_stay_until_cleared(void)
 static void long_lines_are_cut(void)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    static const char *const fill[] = { "m", "\xE2\x82\xAC", "\x01", "\"", "\xFF" };
-    static const log_format  formats[] = { LOG_JSON, LOG_TEXT };
-    char control[129];
+    static const char *const                  fill[] = { "m", "\xE2\x82\xAC", "\x01", "\"", "\xFF" };
+    static const log_format                   formats[] = { LOG_JSON, LOG_TEXT };
+    char                                      control[129];
 
     memset(control, 2, sizeof(control) - 1);
     control[sizeof(control) - 1] = '\0';
@@ -277,7 +279,7 @@ static void long_lines_are_cut(void)
 static void secrets_are_never_shown(void)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf text = { 0 };
-    depot_err err = { 0 };
+    depot_err                            err = { 0 };
 
     fresh(LOG_JSON);
     log_redact_add("hunter22");
@@ -285,7 +287,8 @@ static void secrets_are_never_shown(void)
     log_redact_add("q\"uo\\te\n!");
     log_redact_add("short");
     log_context_set("dsn", "postgres://u:hunter22@h");
-    log_write("hunter22", DEPOT_LOG_INFO, "x.hunter22", "hunter22 hunter22hunter22 q\"uo\\te\n! {\"a\":\"q\\\"uo\\\\te\\n!\"} short");
+    log_write("hunter22", DEPOT_LOG_INFO, "x.hunter22",
+              "hunter22 hunter22hunter22 q\"uo\\te\n! {\"a\":\"q\\\"uo\\\\te\\n!\"} short");
     const char *line = read_lines();
     ok(strstr(line, "hunter22") == NULL, "not in any place");
     contains(line, "\"plugin\":\"***\",\"event\":\"x.***\",\"msg\":\"*** ****** *** {\\\"a\\\":\\\"***\\\"} short\"",
@@ -327,7 +330,9 @@ static void repeats_are_folded(void)
     log_finish();
     const char *line = read_lines();
     is_int(count_lines(line), 1, "the rest is one line");
-    contains(line, "\"level\":\"warn\",\"plugin\":\"p\",\"event\":\"e.again\",\"msg\":\"80 more of these within 10 s are not shown\"",
+    contains(line,
+             "\"level\":\"warn\",\"plugin\":\"p\",\"event\":\"e.again\",\"msg\":\"80 more of these within 10 s are not "
+             "shown\"",
              "that counts them");
     log_finish();
     is_str(read_lines(), "", "once");
@@ -366,7 +371,7 @@ static void windows_of_repeats_end(void)
 static void a_stalled_reader_stops_nobody(void)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf metrics = { 0 };
-    char big[3000];
+    char                                 big[3000];
 
     fresh(LOG_TEXT);
     memset(big, 'b', sizeof(big) - 1);
@@ -407,7 +412,7 @@ static void a_vanished_reader_stops_nobody(void)
 static void the_last_lines_are_kept(void)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    size_t n = 0;
+    size_t                                    n = 0;
 
     fresh(LOG_TEXT);
     for (int i = 0; i < 1100; i++) {
@@ -448,10 +453,10 @@ static void threads_do_not_mix(void)
 {
     enum { THREADS = 4 };
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    pthread_t threads[THREADS];
-    int       names[THREADS];
-    int       bad = 0;
-    int       seen = 0;
+    pthread_t                                 threads[THREADS];
+    int                                       names[THREADS];
+    int                                       bad = 0;
+    int                                       seen = 0;
 
     fresh(LOG_JSON);
     (void)fcntl(ends[1], F_SETPIPE_SZ, 1 << 20); /* where that is refused the lines just come slower */
@@ -468,7 +473,8 @@ static void threads_do_not_mix(void)
         depot_err         err = { 0 };
         const depot_json *value = depot_json_parse(arena, line, strlen(line), &err);
         seen++;
-        bad += value == NULL || strcmp(depot_json_get_str(value, "event", "x"), depot_json_get_str(value, "who", "y")) != 0;
+        bad += value == NULL ||
+               strcmp(depot_json_get_str(value, "event", "x"), depot_json_get_str(value, "who", "y")) != 0;
     }
     is_int(seen, THREADS * 300, "all lines came");
     is_int(bad, 0, "each whole, with the fields of its own thread");

@@ -32,7 +32,8 @@ static void counters_count(void)
 
     must_register(&plain);
     must_register(&labelled);
-    contains(scrape(), "# HELP depot_test_plain_total Plain\n# TYPE depot_test_plain_total counter\ndepot_test_plain_total 0\n",
+    contains(scrape(),
+             "# HELP depot_test_plain_total Plain\n# TYPE depot_test_plain_total counter\ndepot_test_plain_total 0\n",
              "without labels it is there from the start");
     ok(strstr(scrape(), "depot_test_jobs_total") == NULL, "with labels it is not");
     metrics_add("depot_test_plain_total", NULL, 1);
@@ -66,9 +67,9 @@ static void gauges_go_both_ways(void)
 
 static void histograms_are_cumulative(void)
 {
-    static const double       buckets[] = { 0.1, 1, 10, 0 };
-    const depot_metric row = { "depot_test_wait_seconds", DEPOT_HISTOGRAM, LABELS("queue"), buckets, "Wait" };
-    const depot_metric scale = { "depot_test_run_seconds", DEPOT_HISTOGRAM, NULL, NULL, "Run" };
+    static const double buckets[] = { 0.1, 1, 10, 0 };
+    const depot_metric  row = { "depot_test_wait_seconds", DEPOT_HISTOGRAM, LABELS("queue"), buckets, "Wait" };
+    const depot_metric  scale = { "depot_test_run_seconds", DEPOT_HISTOGRAM, NULL, NULL, "Run" };
 
     must_register(&row);
     must_register(&scale);
@@ -117,7 +118,8 @@ static void bad_rows_are_refused(void)
         { { "depot_x", DEPOT_GAUGE, LABELS("quantile"), NULL, "x" }, "label name \"quantile\"" },
         { { "depot_x", DEPOT_GAUGE, LABELS("aB"), NULL, "x" }, "label name \"aB\"" },
         { { "depot_x", DEPOT_GAUGE, LABELS("a", "b", "a"), NULL, "x" }, "two labels \"a\"" },
-        { { "depot_x", DEPOT_GAUGE, LABELS("a", "b", "c", "d", "e", "f", "g", "h", "i"), NULL, "x" }, "more than 8 labels" },
+        { { "depot_x", DEPOT_GAUGE, LABELS("a", "b", "c", "d", "e", "f", "g", "h", "i"), NULL, "x" },
+          "more than 8 labels" },
         { { "depot_x", DEPOT_GAUGE, NULL, falling, "x" }, "no histogram" },
         { { "depot_x", DEPOT_HISTOGRAM, NULL, falling, "x" }, "bucket 2 is not above" },
         { { "depot_x", DEPOT_HISTOGRAM, NULL, infinite, "x" }, "bucket 2 is not above" },
@@ -135,13 +137,13 @@ static void bad_rows_are_refused(void)
 
 static void a_name_belongs_to_one(void)
 {
-    const depot_metric row = { "depot_test_owned", DEPOT_GAUGE, LABELS("a", "b"), NULL, "x" };
-    const depot_metric fewer = { "depot_test_owned", DEPOT_GAUGE, LABELS("a"), NULL, "x" };
-    const depot_metric more = { "depot_test_owned", DEPOT_GAUGE, LABELS("a", "b", "c"), NULL, "x" };
-    const depot_metric none = { "depot_test_owned", DEPOT_GAUGE, NULL, NULL, "x" };
-    const depot_metric kind = { "depot_test_owned", DEPOT_HISTOGRAM, LABELS("a", "b"), NULL, "x" };
+    const depot_metric        row = { "depot_test_owned", DEPOT_GAUGE, LABELS("a", "b"), NULL, "x" };
+    const depot_metric        fewer = { "depot_test_owned", DEPOT_GAUGE, LABELS("a"), NULL, "x" };
+    const depot_metric        more = { "depot_test_owned", DEPOT_GAUGE, LABELS("a", "b", "c"), NULL, "x" };
+    const depot_metric        none = { "depot_test_owned", DEPOT_GAUGE, NULL, NULL, "x" };
+    const depot_metric        kind = { "depot_test_owned", DEPOT_HISTOGRAM, LABELS("a", "b"), NULL, "x" };
     const depot_metric *const others[] = { &fewer, &more, &none, &kind };
-    depot_err err = { 0 };
+    depot_err                 err = { 0 };
 
     must_register(&row);
     must_register(&row);
@@ -155,7 +157,7 @@ static void a_name_belongs_to_one(void)
 static void values_are_made_presentable(void)
 {
     const depot_metric row = { "depot_test_odd", DEPOT_GAUGE, LABELS("v"), NULL, "Help with \\ and\nline \"end\"" };
-    char long_value[300];
+    char               long_value[300];
 
     must_register(&row);
     metrics_set("depot_test_odd", LABELS("a\"b\\c\nd"), 1);
@@ -175,8 +177,8 @@ static void values_are_made_presentable(void)
 static void series_have_a_limit(void)
 {
     const depot_metric row = { "depot_test_flood_total", DEPOT_COUNTER, LABELS("id"), NULL, "Flood" };
-    char value[16];
-    int  lines = 0;
+    char               value[16];
+    int                lines = 0;
 
     must_register(&row);
     for (int i = 0; i < 250; i++) {
@@ -188,7 +190,8 @@ static void series_have_a_limit(void)
     }
     is_int(lines, 200, "200 series");
     contains(scrape(), "depot_test_flood_total{id=\"24\"} 2\n", "known ones go on counting");
-    contains(scrape(), "depot_metrics_overflow_total{metric=\"depot_test_flood_total\"} 25\n", "the others are counted");
+    contains(scrape(), "depot_metrics_overflow_total{metric=\"depot_test_flood_total\"} 25\n",
+             "the others are counted");
     metrics_clear("depot_test_flood_total");
     ok(strstr(scrape(), "\ndepot_test_flood_total") == NULL, "cleared");
     metrics_add("depot_test_flood_total", LABELS("new"), 1);
@@ -207,7 +210,8 @@ static void misuse_is_counted(void)
     metrics_clear("depot_test_absent");
     metrics_clear("depot_test_plain_total");
     contains(scrape(), "depot_metrics_misuse_total{metric=\"depot_test_absent_total\"} 1\n", "unknown name");
-    contains(scrape(), "depot_metrics_misuse_total{metric=\"depot_test_plain_total\"} 4\n", "what a counter is not for");
+    contains(scrape(), "depot_metrics_misuse_total{metric=\"depot_test_plain_total\"} 4\n",
+             "what a counter is not for");
     contains(scrape(), "depot_metrics_misuse_total{metric=\"depot_test_run_seconds\"} 2\n", "nor a histogram");
     contains(scrape(), "\ndepot_test_plain_total 3.5\n", "it has changed nothing");
 }
@@ -235,7 +239,7 @@ static void collectors_run_before_a_scrape(void)
 }
 
 #define THREADS 4
-#define ROUNDS 20000
+#define ROUNDS  20000
 static atomic_bool stop_scraping;
 
 static void *hammer(void *arg)
@@ -263,10 +267,10 @@ static void threads_lose_nothing(void)
 {
     const depot_metric total = { "depot_test_threads_total", DEPOT_COUNTER, LABELS("n"), NULL, "x" };
     const depot_metric wait = { "depot_test_threads_seconds", DEPOT_HISTOGRAM, NULL, NULL, "x" };
-    pthread_t threads[THREADS];
-    pthread_t scraper;
-    int       wrong = 0;
-    char      want[80];
+    pthread_t          threads[THREADS];
+    pthread_t          scraper;
+    int                wrong = 0;
+    char               want[80];
 
     must_register(&total);
     must_register(&wait);
@@ -294,9 +298,9 @@ static void threads_lose_nothing(void)
 static void the_text_is_sorted_and_json_is_the_same(void)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    const depot_json *list = metrics_json(arena);
-    const char       *last = "";
-    size_t            unsorted = 0;
+    const depot_json                         *list = metrics_json(arena);
+    const char                               *last = "";
+    size_t                                    unsorted = 0;
 
     for (size_t i = 0; i < depot_json_len(list); i++) {
         const char *name = depot_json_get_str(depot_json_at(list, i), "name", "");
@@ -312,7 +316,8 @@ static void the_text_is_sorted_and_json_is_the_same(void)
         if (strcmp(name, "depot_test_wait_seconds") == 0) {
             is_str(depot_json_text(arena, depot_json_at(depot_json_get(depot_json_at(list, i), "series"), 0)),
                    "{\"labels\":{\"queue\":\"q\"},\"count\":5,\"sum\":100.65,\"buckets\":[{\"le\":0.1,\"count\":2},"
-                   "{\"le\":1.0,\"count\":4},{\"le\":10.0,\"count\":4}]}", "a histogram");
+                   "{\"le\":1.0,\"count\":4},{\"le\":10.0,\"count\":4}]}",
+                   "a histogram");
         }
     }
     is_int(unsorted, 0, "sorted by name");

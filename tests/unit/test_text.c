@@ -32,11 +32,29 @@ static void check_rows(parse_fn parse, const parse_row *rows, size_t n)
 static void durations_need_a_unit(void)
 {
     static const parse_row rows[] = {
-        { "0", 0 }, { "250ms", 250 }, { "10s", 10000 }, { "5m", 300000 }, { "2h", 7200000 }, { "7d", 604800000 },
-        { "1w", 604800000 }, { "0s", 0 }, { "15250284452w", 15250284452LL * 604800000 }, { "15250284453w", REFUSED },
-        { "10", REFUSED }, { "", REFUSED }, { "s", REFUSED }, { "-1s", REFUSED }, { "+1s", REFUSED }, { "1.5s", REFUSED },
-        { " 1s", REFUSED }, { "1 s", REFUSED }, { "1S", REFUSED }, { "1sec", REFUSED }, { "1h30m", REFUSED },
-        { "99999999999999999999s", REFUSED }, { "00", REFUSED },
+        { "0", 0 },
+        { "250ms", 250 },
+        { "10s", 10000 },
+        { "5m", 300000 },
+        { "2h", 7200000 },
+        { "7d", 604800000 },
+        { "1w", 604800000 },
+        { "0s", 0 },
+        { "15250284452w", 15250284452LL * 604800000 },
+        { "15250284453w", REFUSED },
+        { "10", REFUSED },
+        { "", REFUSED },
+        { "s", REFUSED },
+        { "-1s", REFUSED },
+        { "+1s", REFUSED },
+        { "1.5s", REFUSED },
+        { " 1s", REFUSED },
+        { "1 s", REFUSED },
+        { "1S", REFUSED },
+        { "1sec", REFUSED },
+        { "1h30m", REFUSED },
+        { "99999999999999999999s", REFUSED },
+        { "00", REFUSED },
     };
 
     check_rows(depot_parse_duration, rows, DEPOT_N(rows));
@@ -45,11 +63,31 @@ static void durations_need_a_unit(void)
 static void sizes_have_two_families_of_units(void)
 {
     static const parse_row rows[] = {
-        { "0", 0 }, { "512", 512 }, { "512B", 512 }, { "64k", 65536 }, { "64K", 65536 }, { "64kiB", 65536 },
-        { "64KiB", 65536 }, { "64kB", 64000 }, { "64KB", 64000 }, { "64M", 67108864 }, { "64MiB", 67108864 },
-        { "64MB", 64000000 }, { "10GB", 10000000000 }, { "10G", 10737418240 }, { "2T", 2199023255552 },
-        { "2TiB", 2199023255552 }, { "2TB", 2000000000000 }, { "8388607T", 8388607LL << 40 }, { "8388608T", REFUSED },
-        { "", REFUSED }, { "k", REFUSED }, { "-1k", REFUSED }, { "1.5G", REFUSED }, { "1 G", REFUSED }, { "1g", REFUSED },
+        { "0", 0 },
+        { "512", 512 },
+        { "512B", 512 },
+        { "64k", 65536 },
+        { "64K", 65536 },
+        { "64kiB", 65536 },
+        { "64KiB", 65536 },
+        { "64kB", 64000 },
+        { "64KB", 64000 },
+        { "64M", 67108864 },
+        { "64MiB", 67108864 },
+        { "64MB", 64000000 },
+        { "10GB", 10000000000 },
+        { "10G", 10737418240 },
+        { "2T", 2199023255552 },
+        { "2TiB", 2199023255552 },
+        { "2TB", 2000000000000 },
+        { "8388607T", 8388607LL << 40 },
+        { "8388608T", REFUSED },
+        { "", REFUSED },
+        { "k", REFUSED },
+        { "-1k", REFUSED },
+        { "1.5G", REFUSED },
+        { "1 G", REFUSED },
+        { "1g", REFUSED },
         { "1PB", REFUSED },
     };
 
@@ -59,9 +97,20 @@ static void sizes_have_two_families_of_units(void)
 static void integers_are_exact(void)
 {
     static const parse_row rows[] = {
-        { "0", 0 }, { "-0", 0 }, { "+5", 5 }, { "007", 7 }, { "9223372036854775807", INT64_MAX },
-        { "-9223372036854775807", -INT64_MAX }, { "9223372036854775808", REFUSED }, { "-9223372036854775809", REFUSED },
-        { "", REFUSED }, { "-", REFUSED }, { "+", REFUSED }, { "--1", REFUSED }, { "1 ", REFUSED }, { "0x10", REFUSED },
+        { "0", 0 },
+        { "-0", 0 },
+        { "+5", 5 },
+        { "007", 7 },
+        { "9223372036854775807", INT64_MAX },
+        { "-9223372036854775807", -INT64_MAX },
+        { "9223372036854775808", REFUSED },
+        { "-9223372036854775809", REFUSED },
+        { "", REFUSED },
+        { "-", REFUSED },
+        { "+", REFUSED },
+        { "--1", REFUSED },
+        { "1 ", REFUSED },
+        { "0x10", REFUSED },
         { "1e3", REFUSED },
     };
     depot_err err = { 0 };
@@ -77,8 +126,8 @@ static void booleans_have_eight_names(void)
     static const struct {
         const char *text;
         bool        want;
-    } rows[] = { { "yes", true }, { "no", false }, { "on", true }, { "off", false }, { "true", true },
-                 { "false", false }, { "1", true }, { "0", false } };
+    } rows[] = { { "yes", true },  { "no", false },    { "on", true }, { "off", false },
+                 { "true", true }, { "false", false }, { "1", true },  { "0", false } };
     depot_err err = { 0 };
     bool      b = false;
 
@@ -94,13 +143,16 @@ static void booleans_have_eight_names(void)
 static void durations_and_sizes_are_printed(void)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    static const parse_row durations[] = {
-        { "0", 0 }, { "1500ms", 1500 }, { "10s", 10000 }, { "90s", 90000 }, { "2m", 120000 }, { "1d", 86400000 },
-        { "1w", 604800000 }, { "8d", 691200000 }, { "-10s", -10000 }, { "9223372036854775807ms", INT64_MAX },
+    static const parse_row                    durations[] = {
+                           { "0", 0 },          { "1500ms", 1500 },
+                           { "10s", 10000 },    { "90s", 90000 },
+                           { "2m", 120000 },    { "1d", 86400000 },
+                           { "1w", 604800000 }, { "8d", 691200000 },
+                           { "-10s", -10000 },  { "9223372036854775807ms", INT64_MAX },
     };
     static const parse_row sizes[] = {
-        { "0 B", 0 }, { "1023 B", 1023 }, { "1.0 KiB", 1024 }, { "1.4 MiB", 1468006 }, { "1.0 MiB", 1048575 },
-        { "8.0 EiB", INT64_MAX }, { "-2.0 KiB", -2048 }, { "-1023 B", -1023 },
+        { "0 B", 0 },           { "1023 B", 1023 },       { "1.0 KiB", 1024 },   { "1.4 MiB", 1468006 },
+        { "1.0 MiB", 1048575 }, { "8.0 EiB", INT64_MAX }, { "-2.0 KiB", -2048 }, { "-1023 B", -1023 },
     };
 
     for (size_t i = 0; i < DEPOT_N(durations); i++) {
@@ -117,12 +169,17 @@ static void globs_match_whole_texts(void)
         const char *pattern, *text;
         bool        want;
     } rows[] = {
-        { "", "", true }, { "", "a", false }, { "*", "", true }, { "**", "abc", true }, { "abc", "abc", true },
-        { "abc", "abcd", false }, { "a*c", "abbc", true }, { "a*c", "abcd", false }, { "*.lua", "x.lua", true },
-        { "*.lua", ".lua.lua", true }, { "a?c", "abc", true }, { "a?c", "ac", false }, { "?", "\xC3\xA4", true },
-        { "??", "\xC3\xA4", false }, { "*?", "", false }, { "*a*b*c*", "xxaxxbxxcxx", true }, { "*aab", "aaab", true },
-        { "job.*", "job.failed", true }, { "job.*", "jobs", false }, { "[a]", "a", false }, { "?", "\xFF", true },
-        { "*\xC3\xA4?", "\xC3\xA4\xC3\xA4\xC3\xA4", true },
+        { "", "", true },           { "", "a", false },
+        { "*", "", true },          { "**", "abc", true },
+        { "abc", "abc", true },     { "abc", "abcd", false },
+        { "a*c", "abbc", true },    { "a*c", "abcd", false },
+        { "*.lua", "x.lua", true }, { "*.lua", ".lua.lua", true },
+        { "a?c", "abc", true },     { "a?c", "ac", false },
+        { "?", "\xC3\xA4", true },  { "??", "\xC3\xA4", false },
+        { "*?", "", false },        { "*a*b*c*", "xxaxxbxxcxx", true },
+        { "*aab", "aaab", true },   { "job.*", "job.failed", true },
+        { "job.*", "jobs", false }, { "[a]", "a", false },
+        { "?", "\xFF", true },      { "*\xC3\xA4?", "\xC3\xA4\xC3\xA4\xC3\xA4", true },
     };
 
     for (size_t i = 0; i < DEPOT_N(rows); i++) {
@@ -150,13 +207,22 @@ static void utf8_is_judged_strictly(void)
         size_t      n;
         bool        want;
     } rows[] = {
-        { "empty", "", 0, true }, { "NUL is a character", "a\0b", 3, true }, { "two bytes", "\xC3\xA4", 2, true },
-        { "three bytes", "\xE2\x82\xAC", 3, true }, { "four bytes", "\xF0\x9F\x98\x80", 4, true },
-        { "last one", "\xF4\x8F\xBF\xBF", 4, true }, { "beyond the last one", "\xF4\x90\x80\x80", 4, false },
-        { "overlong two", "\xC1\xBF", 2, false }, { "overlong three", "\xE0\x9F\xBF", 3, false },
-        { "overlong four", "\xF0\x8F\xBF\xBF", 4, false }, { "surrogate", "\xED\xA0\x80", 3, false },
-        { "before surrogates", "\xED\x9F\xBF", 3, true }, { "lone continuation", "\x80", 1, false },
-        { "cut short", "\xE2\x82", 2, false }, { "wrong third", "\xE2\x82\x41", 3, false }, { "FE", "\xFE", 1, false },
+        { "empty", "", 0, true },
+        { "NUL is a character", "a\0b", 3, true },
+        { "two bytes", "\xC3\xA4", 2, true },
+        { "three bytes", "\xE2\x82\xAC", 3, true },
+        { "four bytes", "\xF0\x9F\x98\x80", 4, true },
+        { "last one", "\xF4\x8F\xBF\xBF", 4, true },
+        { "beyond the last one", "\xF4\x90\x80\x80", 4, false },
+        { "overlong two", "\xC1\xBF", 2, false },
+        { "overlong three", "\xE0\x9F\xBF", 3, false },
+        { "overlong four", "\xF0\x8F\xBF\xBF", 4, false },
+        { "surrogate", "\xED\xA0\x80", 3, false },
+        { "before surrogates", "\xED\x9F\xBF", 3, true },
+        { "lone continuation", "\x80", 1, false },
+        { "cut short", "\xE2\x82", 2, false },
+        { "wrong third", "\xE2\x82\x41", 3, false },
+        { "FE", "\xFE", 1, false },
         { "wrong fourth", "\xF0\x9F\x98\xC0", 4, false },
     };
 
@@ -168,7 +234,7 @@ static void utf8_is_judged_strictly(void)
 
 static void cuts_fall_between_characters(void)
 {
-    const char *text = "a\xC3\xA4\xE2\x82\xAC\xF0\x9F\x98\x80z"; /* 1 2 3 4 1 bytes */
+    const char         *text = "a\xC3\xA4\xE2\x82\xAC\xF0\x9F\x98\x80z"; /* 1 2 3 4 1 bytes */
     static const size_t want[] = { 0, 1, 1, 3, 3, 3, 6, 6, 6, 6, 10, 11, 11 };
 
     for (size_t max = 0; max < DEPOT_N(want); max++) {
@@ -217,14 +283,28 @@ static void escapes_stop_at_the_limit(void)
         size_t      max, used;
         const char *want;
     } rows[] = {
-        { 0, 0, "" },       { 1, 1, "a" },         { 2, 1, "a" },           { 3, 2, "a\\n" },
-        { 4, 2, "a\\n" }, { 5, 4, "a\\n\xC3\xA4" }, { 6, 5, "a\\n\xC3\xA4" "z" }, { 7, 6, "a\\n\xC3\xA4" "zz" },
+        { 0, 0, "" },
+        { 1, 1, "a" },
+        { 2, 1, "a" },
+        { 3, 2, "a\\n" },
+        { 4, 2, "a\\n" },
+        { 5, 4, "a\\n\xC3\xA4" },
+        { 6, 5,
+          "a\\n\xC3\xA4"
+          "z" },
+        { 7, 6,
+          "a\\n\xC3\xA4"
+          "zz" },
     };
 
     for (size_t i = 0; i < DEPOT_N(rows); i++) {
         DEPOT_AUTO(depot_buf_free) depot_buf out = { 0 };
         depot_buf_adds(&out, "");
-        is_int(text_add_escaped(&out, "a\n\xC3\xA4" "zz", 6, rows[i].max), rows[i].used, "bytes used");
+        is_int(text_add_escaped(&out,
+                                "a\n\xC3\xA4"
+                                "zz",
+                                6, rows[i].max),
+               rows[i].used, "bytes used");
         is_str(out.data, rows[i].want, "text within the limit");
     }
 }
@@ -234,9 +314,18 @@ static void real_numbers_are_short_and_exact(void)
     static const struct {
         double      d;
         const char *want;
-    } rows[] = { { 0, "0" }, { -0.0, "-0" }, { 0.1, "0.1" }, { 3, "3" }, { 1e300, "1e+300" }, { 1.0 / 3, "0.3333333333333333" },
-                 { 5e-324, "4.94065645841247e-324" }, { 1e22, "1e+22" }, { 0.30000000000000004, "0.30000000000000004" },
-                 { (double)INFINITY, "+Inf" }, { -(double)INFINITY, "-Inf" }, { (double)NAN, "NaN" } };
+    } rows[] = { { 0, "0" },
+                 { -0.0, "-0" },
+                 { 0.1, "0.1" },
+                 { 3, "3" },
+                 { 1e300, "1e+300" },
+                 { 1.0 / 3, "0.3333333333333333" },
+                 { 5e-324, "4.94065645841247e-324" },
+                 { 1e22, "1e+22" },
+                 { 0.30000000000000004, "0.30000000000000004" },
+                 { (double)INFINITY, "+Inf" },
+                 { -(double)INFINITY, "-Inf" },
+                 { (double)NAN, "NaN" } };
     char   text[TEXT_DOUBLE_SIZE];
     size_t wrong = 0;
 
@@ -260,8 +349,15 @@ static void typing_mistakes_find_the_name(void)
     static const char *const names[] = { "lease", "workers", "max_depth", "on_full", NULL };
     static const struct {
         const char *word, *want;
-    } rows[] = { { "leese", "lease" }, { "laese", "lease" }, { "worker", "workers" }, { "wrokers", "workers" },
-                 { "max-depth", "max_depth" }, { "zzz", NULL }, { "on", NULL }, { "", NULL }, { "lease", "lease" },
+    } rows[] = { { "leese", "lease" },
+                 { "laese", "lease" },
+                 { "worker", "workers" },
+                 { "wrokers", "workers" },
+                 { "max-depth", "max_depth" },
+                 { "zzz", NULL },
+                 { "on", NULL },
+                 { "", NULL },
+                 { "lease", "lease" },
                  { "mxa_dpeth", "max_depth" } };
     char endless[200];
 
@@ -313,9 +409,14 @@ static void digests_are_those_of_the_standard(void)
 static void uuids_are_random_and_read_back(void)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    static const char *const bad[] = {
-        "", "6ba7b810-9dad-11d1-80b4-00c04fd430c", "6ba7b810-9dad-11d1-80b4-00c04fd430c80", "6ba7b810x9dad-11d1-80b4-00c04fd430c8",
-        "6ba7b8109dad-11d1-80b4-00c04fd430c8-", "{6ba7b810-9dad-11d1-80b4-00c04fd430c8}", "6ba7b810-9dad-11d1-80b4-00c04fd430cg",
+    static const char *const                  bad[] = {
+                         "",
+                         "6ba7b810-9dad-11d1-80b4-00c04fd430c",
+                         "6ba7b810-9dad-11d1-80b4-00c04fd430c80",
+                         "6ba7b810x9dad-11d1-80b4-00c04fd430c8",
+                         "6ba7b8109dad-11d1-80b4-00c04fd430c8-",
+                         "{6ba7b810-9dad-11d1-80b4-00c04fd430c8}",
+                         "6ba7b810-9dad-11d1-80b4-00c04fd430cg",
     };
     uint8_t     id[16];
     const char *one = depot_uuid(arena);
