@@ -115,26 +115,26 @@ JOBS ?= $(shell nproc)
 TEST_JOBS ?= 2
 slow := $(if $(SANITIZE),3,1)
 tap = TAP_SECONDS=$$((60 * $(slow))) DEPOT_SRC=$(srcdir) DEPOT_BUILD=$(CURDIR)/build \
-	sh $(srcdir)/tests/run.sh -o build/results/$@ -j $(TEST_JOBS)
+	sh $(srcdir)/tests/run.sh -o build/results/$@ -j $(TEST_JOBS) -s $(slow)
 scripts = $(sort $(wildcard $(srcdir)/tests/$(1)/test_*.sh $(srcdir)/tests/$(1)/test_*.py))
-only = $(if $(1),$(foreach name,$(1),$(filter %/$(name) %/$(name).sh %/$(name).py,$(2))),$(2))
+only = $(if $(1),$(foreach name,$(1),$(or $(filter %/$(name) %/$(name).sh %/$(name).py,$(2)),$(error no test is called $(name)))),$(2))
 stages := style unit plugins golden lint integration install asan fuzz tsan
-# what the ThreadSanitizer build runs; tests/run.sh names are file names without their ending
+# what the ThreadSanitizer build runs: unit tests (empty: all of them, it takes seconds) and integration tests (by name)
 TSAN_UNIT ?=
 TSAN_INTEGRATION ?=
 
 check: deps ## everything; quick parts first; the last line is the total
-	+@MAKE='$(MAKE)' sh $(srcdir)/tests/check.sh build/results $(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS)) $(stages)
+	+@MAKE='$(MAKE)' sh $(srcdir)/tests/check.sh build/results '$(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))' $(stages)
 check-style: ## layers, banned calls, sizes; needs no build
 	@$(tap) $(call scripts,style)
 check-unit: $(unit_bin) ## C programs that need no server; UNIT="test_conf test_x" runs only these
-	@$(tap) -t $$((120 * $(slow))) $(call only,$(UNIT),$(unit_bin))
+	@$(tap) -t 120 $(call only,$(UNIT),$(unit_bin))
 check-plugins: all $(bad_so) ## symbols of the plugins, and plugins that must be refused
 	@$(tap) $(call scripts,plugins)
 check-golden: all ## expected texts
 	@$(tap) $(call scripts,golden)
 check-integration: all $(integration_bin) $(bad_so) ## against real servers; INTEGRATION=test_x runs only that
-	@$(tap) -t $$((300 * $(slow))) $(call only,$(INTEGRATION),$(integration_bin) $(call scripts,integration))
+	@$(tap) -t 300 $(call only,$(INTEGRATION),$(integration_bin) $(call scripts,integration))
 check-install: all ## build outside the tree, install below DESTDIR, a plugin built against what was installed
 	@$(tap) -t 900 $(call scripts,install)
 check-fuzz: $(fuzz_bin) ## every fuzzer for 5 s
@@ -143,12 +143,15 @@ check-fuzz: $(fuzz_bin) ## every fuzzer for 5 s
 # A build of its own below build/: same options, plus these.
 sub_build = mkdir -p build/$(1) && cd build/$(1) && { $(srcdir)/configure $(CONFIGURE_ARGS) $(2) > configure.out 2>&1 || \
 	{ cat configure.out; exit 1; }; }
-check-asan: ## unit and integration under AddressSanitizer and UndefinedBehaviorSanitizer, in build/asan
+each = rc=0; for target in $(1); do $(MAKE) -k $$target || rc=1; done; exit $$rc
+check-asan: ## unit, plugins and integration under AddressSanitizer and UndefinedBehaviorSanitizer, in build/asan
 	+@$(call sub_build,asan,--enable-werror --enable-sanitize=address$(,)undefined) && \
-	$(MAKE) -k check-unit && $(MAKE) -k check-plugins && $(MAKE) -k check-integration
+	$(call each,check-unit check-plugins check-integration)
 check-tsan: ## the threaded parts under ThreadSanitizer, in build/tsan
-	+@$(call sub_build,tsan,--enable-werror --enable-sanitize=thread) && export RUN_WRAP="$$(setarch -R true && echo setarch -R)" && \
-	$(MAKE) -k check-unit UNIT='$(TSAN_UNIT)' && $(MAKE) -k check-integration INTEGRATION='$(TSAN_INTEGRATION)'
+	+@$(call sub_build,tsan,--enable-werror --enable-sanitize=thread) && \
+	if setarch -R true; then export RUN_WRAP='setarch -R'; fi && \
+	export UNIT='$(TSAN_UNIT)' INTEGRATION='$(TSAN_INTEGRATION)' && \
+	$(call each,check-unit $(if $(TSAN_INTEGRATION),check-integration))
 coverage: ## line and branch coverage of unit and integration, in build/coverage/index.html
 	@DEPS=$(DEPS) sh $(srcdir)/tools/deps.sh coverage
 	+@$(call sub_build,coverage,--enable-coverage) && find . -name '*.gcda' -delete && \
@@ -176,7 +179,7 @@ build/fuzz/obj/%.o: $(srcdir)/%.c build/config.h build/config.mk
 	$(call say,FUZZ,$@)$(FUZZ_CC) $(core_inc) -I$(srcdir)/plugins $(fuzz_cflags) -MMD -MP -c -o $@ $<
 $(fuzz_bin): build/fuzz/%: build/fuzz/obj/tests/fuzz/%.o $(fuzz_core)
 	$(call say,LD,$@)$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(core_libs) $(foreach l,$(LIBRARIES),$($(l)_LIBS))
-fuzz-%: build/fuzz/fuzz_% ## fuzz-NAME runs tests/fuzz/fuzz_NAME.c for SECONDS=60
+fuzz-%: build/fuzz/fuzz_% ## tests/fuzz/fuzz_NAME.c for SECONDS=60
 	@sh $(srcdir)/tests/fuzz/run.sh $< $(SECONDS)
 
 # --- use
@@ -186,10 +189,10 @@ demo: deps all ## the main job on real files, DEMO_INPUT=DIR for yours
 	@cd $(srcdir) && DEPOT_BUILD=$(CURDIR)/build sh tools/demo.sh
 run: all ## the daemon in the foreground on ./conf.d and ./var
 	@exec build/depotd --foreground
-bench: all ## every tests/bench/*.sh; bench-NAME runs one
+bench: all ## every tests/bench/*.sh
 	@DEPS=$(DEPS) sh $(srcdir)/tools/deps.sh bench
 	@for script in $(srcdir)/tests/bench/*.sh; do DEPOT_SRC=$(srcdir) DEPOT_BUILD=$(CURDIR)/build sh $$script || exit; done
-bench-%: all
+bench-%: all ## tests/bench/NAME.sh alone
 	@DEPS=$(DEPS) sh $(srcdir)/tools/deps.sh bench
 	@DEPOT_SRC=$(srcdir) DEPOT_BUILD=$(CURDIR)/build sh $(srcdir)/tests/bench/$*.sh
 docs: all ## write docs/reference from the plugins' tables

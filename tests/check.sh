@@ -1,7 +1,7 @@
 #!/bin/sh
 # check.sh - `make check`: runs the stages one after the other, goes on after a failing one, and adds them up. The last
 # line is the total over all stages. A stage that cannot even be built counts as one failed point.
-#   MAKE=make check.sh RESULTS-FOLDER -jN STAGE...
+#   MAKE=make check.sh RESULTS-FOLDER -jN (or an empty word) STAGE...
 set -u
 
 results=$1 jobs=$2
@@ -15,13 +15,14 @@ for stage; do
     printf '\n== %s\n' "$target"
     : > "$tally"
     started=$(date +%s)
-    if DEPOT_TALLY=$tally ${MAKE:-make} --no-print-directory "$jobs" "$target"; then made=yes; else made=no; fi
+    if DEPOT_TALLY=$tally ${MAKE:-make} --no-print-directory ${jobs:+"$jobs"} "$target"; then made=yes; else made=no; fi
     # shellcheck disable=SC2046  # three words
     set -- $(awk '{ p += $1; f += $2; s += $3 } END { print p + 0, f + 0, s + 0 }' "$tally")
-    [ $made = yes ] || [ "$2" -gt 0 ] || set -- "$1" 1 "$3"
+    names=$(awk '{ for (i = 4; i <= NF; i++) printf " %s", $i }' "$tally")
+    [ $made = yes ] || [ "$2" -gt 0 ] || { set -- "$1" 1 "$3" && names=" could not be made, see above"; }
     passed=$((passed + $1)) failed=$((failed + $2)) skipped=$((skipped + $3))
     table="$table$(printf '  %-12s %4d s  %5d passed %4d failed %4d skipped%s' "$stage" $(($(date +%s) - started)) \
-        "$1" "$2" "$3" "$([ $made = yes ] || echo '  <---')")
+        "$1" "$2" "$3" "${names:+ :$names}")
 "
 done
 

@@ -2,11 +2,10 @@
 # run.sh - the one runner: runs TAP programs, prints a line for each, the output of those that failed, and as its last
 # line "N passed, N failed, N skipped", counted over test points. What a program owes besides its points: an exit
 # status that fits, a plan that fits, no sanitizer report, no process left behind; each lapse is a failed point.
-#   run.sh [-j PARALLEL] [-t SECONDS per program] [-o FOLDER for outputs] PROGRAM...
-# Environment: DEPOT_TALLY=FILE gets the three numbers appended, for a caller that sums up several runs.
+#   run.sh [-j PARALLEL] [-t SECONDS per program] [-s FACTOR for slow builds] [-o FOLDER for outputs] PROGRAM...
+# A script that needs longer says so in one of its first lines: "test-timeout: 900".
+# Environment: DEPOT_TALLY=FILE gets the three numbers and the names of what failed appended, for a caller that sums up.
 set -u
-
-total_line() { printf '%d passed, %d failed, %d skipped\n' "$1" "$2" "$3"; }
 
 count() { # EXIT-STATUS < output: prints "passed failed skipped reason..."
     awk -v status="$1" '
@@ -43,6 +42,7 @@ run_one() { # PROGRAM: writes $RUN_OUT/NAME.tap and NAME.result
     base=$RUN_OUT/$(printf %s "$name" | tr / _)
     mark=$$-$(date +%s%N)
     rm -f "$base".*
+    limit=$(case $1 in *.py | *.sh) sed -n '1,10s/.*test-timeout: *\([0-9][0-9]*\).*/\1/p' "$1" ;; esac)
     case $1 in
     *.py) set -- python3 "$1" ;;
     *.sh) set -- "$(sed -n '1s/.*bash.*/bash/p' "$1" | grep . || echo sh)" "$1" ;;
@@ -57,7 +57,7 @@ run_one() { # PROGRAM: writes $RUN_OUT/NAME.tap and NAME.result
         LSAN_OPTIONS="${LSAN_OPTIONS:+$LSAN_OPTIONS:}print_suppressions=0" \
         UBSAN_OPTIONS="${UBSAN_OPTIONS:+$UBSAN_OPTIONS:}print_stacktrace=1:log_path=$base.san" \
         TSAN_OPTIONS="${TSAN_OPTIONS:+$TSAN_OPTIONS:}second_deadlock_stack=1:log_path=$base.san" \
-        timeout -k 20 "$RUN_SECONDS" ${RUN_WRAP-} "$@" > "$base.tap" 2>&1 < /dev/null
+        timeout -k 20 $((${limit:-$RUN_SECONDS} * RUN_SLOW)) ${RUN_WRAP-} "$@" > "$base.tap" 2>&1 < /dev/null
     status=$?
     took=$((($(date +%s%N) - started) / 100000000))
     # shellcheck disable=SC2046  # the words are wanted
@@ -91,11 +91,12 @@ if [ "${1-}" = --one ]; then
     exit 0
 fi
 
-jobs=1 seconds=300 out=
-while getopts j:t:o: option; do
+jobs=1 seconds=300 slow=1 out=
+while getopts j:t:s:o: option; do
     case $option in
     j) jobs=$OPTARG ;;
     t) seconds=$OPTARG ;;
+    s) slow=$OPTARG ;;
     o) out=$OPTARG ;;
     *) exit 2 ;;
     esac
@@ -107,22 +108,25 @@ if [ -z "$out" ]; then
 fi
 mkdir -p "$out" && out=$(cd "$out" && pwd) && rm -f "$out"/*.tap "$out"/*.result "$out"/*.san.* || exit 2
 
-# a stop at the terminal must reach the programs, which timeout put into groups of their own
-export RUN_OUT="$out" RUN_SECONDS="$seconds"
+export RUN_OUT="$out" RUN_SECONDS="$seconds" RUN_SLOW="$slow"
 [ $# -eq 0 ] || printf '%s\0' "$@" | xargs -0 -n 1 -P "$jobs" sh "$0" --one
 
-passed=0 failed=0 skipped=0
+passed=0 failed=0 skipped=0 names=
 for result in "$out"/*.result; do
     [ -e "$result" ] || continue
     read -r p f s < "$result"
     passed=$((passed + p)) failed=$((failed + f)) skipped=$((skipped + s))
-    [ "$f" = 0 ] || { printf '\n--- %s\n' "${result%.result}.tap" && cat "${result%.result}.tap"; }
+    [ "$f" = 0 ] && continue
+    printf '\n--- %s\n' "${result%.result}.tap"
+    cat "${result%.result}.tap"
+    names="$names $(basename "$result" .result)"
 done
 finished=$(find "$out" -maxdepth 1 -name '*.result' | wc -l)
 if [ "$finished" -ne $# ]; then
     echo "$(($# - finished)) of $# programs gave no result"
     failed=$((failed + $# - finished))
 fi
-[ -z "${DEPOT_TALLY-}" ] || echo "$passed $failed $skipped" >> "$DEPOT_TALLY"
-total_line $passed $failed $skipped
+[ -z "$names" ] || printf '\nfailed:%s\n' "$names"
+[ -z "${DEPOT_TALLY-}" ] || echo "$passed $failed $skipped$names" >> "$DEPOT_TALLY"
+printf '%d passed, %d failed, %d skipped\n' $passed $failed $skipped
 [ $failed -eq 0 ]
