@@ -288,16 +288,22 @@ static void print_folds(int64_t now_ms)
     }
 }
 
-/* Takes a record that has its own fields, adds the thread's, and prints it unless it is one repeat too many. */
+/* Whether a line is wanted and not one repeat too many: before anything is formatted. */
+static bool admit(const char *plugin, depot_level level, const char *event)
+{
+    if (!log_wants(level)) {
+        return false;
+    }
+    int64_t now_ms = depot_now_ms();
+    print_folds(now_ms);
+    return log_fold_admit(plugin, event, level, now_ms);
+}
+
+/* Takes a record that has its own fields, adds the thread's, and prints it. */
 static void emit(log_record *record)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf msg = { 0 };
-    int64_t                              now_ms = depot_now_ms();
 
-    print_folds(now_ms);
-    if (!log_fold_admit(record->plugin, record->event, record->level, now_ms)) {
-        return;
-    }
     for (size_t i = 0; i < context.count; i++) {
         add_pair(record, context.pairs[i].key, context.pairs[i].value);
     }
@@ -319,7 +325,8 @@ void log_vwrite(const char *plugin, depot_level level, const char *event, const 
     int        saved = errno;
     log_record record = { .plugin = plugin, .event = event, .level = level };
 
-    if (!log_wants(level)) {
+    if (!admit(plugin, level, event)) {
+        errno = saved;
         return;
     }
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
@@ -346,7 +353,8 @@ void log_err(const char *plugin, depot_level level, const char *event, const dep
     DEPOT_AUTO(depot_buf_free) depot_buf hint = { 0 };
 
     metrics_add("depot_errors_total", (const char *const[]){ plugin, depot_err_id(err), NULL }, 1);
-    if (!log_wants(level)) {
+    if (!admit(plugin, level, event)) {
+        errno = saved;
         return;
     }
     (void)snprintf(place, sizeof(place), "%s:%d", err->file == NULL ? "" : err->file, err->line); /* may be cut */

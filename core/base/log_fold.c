@@ -45,19 +45,22 @@ static bool fold_is_over(const fold_slot *slot, int64_t now_ms)
     return now_ms - slot->begun_ms >= LOG_FOLD_MS;
 }
 
-/* The slot of the event, or one that may be given to it; NULL when all near ones are busy. */
+/* The slot of the event, or the least used one near its place; NULL when all of these hold lines back. */
 static fold_slot *fold_find(const char *plugin, const char *event, int64_t now_ms)
 {
     uint32_t   h = fold_hash(plugin, event);
     fold_slot *spare = NULL;
+    uint32_t   spare_seen = UINT32_MAX;
 
     for (uint32_t i = 0; i < FOLD_PROBES; i++) {
         fold_slot *slot = &fold_slots[(h + i) % FOLD_SLOTS];
         if (fold_is(slot, plugin, event)) {
             return slot;
         }
-        if (spare == NULL && slot->held.count == 0 && (slot->seen == 0 || fold_is_over(slot, now_ms))) {
+        uint32_t seen = fold_is_over(slot, now_ms) ? 0 : slot->seen;
+        if (slot->held.count == 0 && seen < spare_seen) {
             spare = slot;
+            spare_seen = seen;
         }
     }
     if (spare != NULL) {

@@ -366,6 +366,10 @@ static void windows_of_repeats_end(void)
         refused += !log_fold_admit("w", event, DEPOT_LOG_INFO, 40000);
     }
     is_int(refused, 0, "no event is held back for another");
+    for (int i = 0; i < 50; i++) {
+        refused += !log_fold_admit("w", "w.late", DEPOT_LOG_INFO, 40001);
+    }
+    is_int(refused, 30, "and one that repeats is still noticed among them");
 }
 
 static void a_stalled_reader_stops_nobody(void)
