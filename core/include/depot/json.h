@@ -20,7 +20,8 @@ DEPOT_API char *depot_json_text(depot_arena *arena, const depot_json *value);
 DEPOT_API char *depot_json_pretty(depot_arena *arena, const depot_json *value);
 DEPOT_API void  depot_json_write(depot_buf *out, const depot_json *value);
 
-/* Building: s string (NULL allowed: s?), I int64, i int, b int as bool, f double, n null, o a depot_json, {} and [] nest:
+/* Building: s string (NULL allowed: s?), I int64, i int, b int as bool, f double, n null, {} and [] nest, o a depot_json
+ * (NULL gives null; also a const one, such as depot_json_get gives):
  *   depot_json_pack(arena, "{s:s, s:I, s:[s,s]}", "name", name, "bytes", bytes, "tags", "a", "b")
  * A format that does not fit its arguments is a programming error and aborts. */
 DEPOT_API depot_json *depot_json_pack(depot_arena *arena, const char *fmt, ...);
