@@ -147,8 +147,8 @@ static const char *const month_words[] = { "",     "January", "February",  "Marc
 static const char *const weekday_words[] = { "Sunday",   "Monday", "Tuesday", "Wednesday",
                                              "Thursday", "Friday", "Saturday" };
 
-/* "1, 3 and 5", "5 to 9", "Monday to Friday"; words may be NULL. */
-static void add_words(depot_buf *out, uint64_t set, const char *const *words)
+/* "1, 3 and 5", "5 to 9", "Monday to Friday"; values without a word are written as numbers. */
+static void add_words(depot_buf *out, uint64_t set, const char *const *words, int word_count)
 {
     bool first_piece = true;
 
@@ -163,7 +163,7 @@ static void add_words(depot_buf *out, uint64_t set, const char *const *words)
         set &= ~steps(first, last, 1);
         depot_buf_adds(out, first_piece ? "" : set == 0 ? " and " : ", ");
         first_piece = false;
-        if (words != NULL) {
+        if (words != NULL && last < word_count) {
             depot_buf_addf(out, "%s%s%s", words[first], last > first ? " to " : "", last > first ? words[last] : "");
         } else {
             depot_buf_addf(out, last > first ? "%d to %d" : "%d", first, last);
@@ -175,7 +175,7 @@ static void add_words(depot_buf *out, uint64_t set, const char *const *words)
 static void add_units(depot_buf *out, const cron *c, cron_field field)
 {
     depot_buf_addf(out, "%s%s ", fields[field].unit, count_of(c->set[field]) == 1 ? "" : "s");
-    add_words(out, c->set[field], NULL);
+    add_words(out, c->set[field], NULL, 0);
 }
 
 /* "at 03:05 and 15:05" */
@@ -281,7 +281,7 @@ static void add_weekdays(depot_buf *out, const cron *c)
         bool run = count_of(set) > 2 && set == steps(first_of(set), last_of(set), 1);
 
         depot_buf_adds(out, run ? " from " : " on ");
-        add_words(out, set, weekday_words);
+        add_words(out, set, weekday_words, DEPOT_N(weekday_words));
     }
 }
 
@@ -304,7 +304,7 @@ static void add_days(depot_buf *out, const cron *c, bool say_every_day)
     }
     if (!is_full(c, CRON_MONTH)) {
         depot_buf_adds(out, " in ");
-        add_words(out, c->set[CRON_MONTH], month_words);
+        add_words(out, c->set[CRON_MONTH], month_words, DEPOT_N(month_words));
     }
 }
 

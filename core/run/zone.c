@@ -18,8 +18,8 @@ int64_t zone_floor_div(int64_t a, int64_t b)
     return a / b - (a % b < 0 ? 1 : 0);
 }
 
-/* Years are counted from March, so that the day of leap years is the last one; 400 of them repeat exactly. Month 13 needs
- * no care: it is the eleventh of the year that began in March. */
+/* Years are counted from March, so that the day of leap years is the last one; 400 of them repeat exactly. Month 13
+ * needs no care: it is the eleventh of the year that began in March. */
 enum { ERA_DAYS = 146097, ERA_TO_1970_DAYS = 719468 };
 
 int64_t zone_days(int64_t year, int month, int day)
@@ -134,13 +134,13 @@ void zone_local(const zone *z, int64_t utc_us, zone_civil *out)
 
 int zone_to_utc(const zone *z, const zone_civil *civil, int64_t out_us[2])
 {
-    int64_t   local_s = zone_days(civil->year, civil->month, civil->day) * DAY_S + civil->hour * 3600 +
-                        civil->minute * 60 + civil->second;
+    int64_t local_s = zone_days(civil->year, civil->month, civil->day) * DAY_S + civil->hour * 3600 +
+                      civil->minute * 60 + civil->second;
     int       n = 0;
     zone_span span;
 
-    /* Every instant that this clock can mean lies within the largest offset. Spans follow each other, so the instants found
-     * come in order. */
+    /* Every instant that this clock can mean lies within the largest offset. Spans follow each other, so the instants
+     * found come in order. */
     for (int64_t at = local_s - ZONE_OFFSET_MAX_S; n < 2 && at <= local_s + ZONE_OFFSET_MAX_S; at = span.until_s) {
         zone_span_at(z, at, &span);
 
@@ -336,5 +336,6 @@ bool zone_load(depot_arena *arena, const char *name, const zone **out, depot_err
     if (!S_ISREG(info.st_mode)) {
         return fail_name(name, "is not a file", err);
     }
-    return depot_read_file(scratch, path, FILE_MAX_BYTES, &bytes, &n, err) && zone_parse(arena, name, bytes, n, out, err);
+    return depot_read_file(scratch, path, FILE_MAX_BYTES, &bytes, &n, err) &&
+           zone_parse(arena, name, bytes, n, out, err);
 }

@@ -1,7 +1,7 @@
 /* zone.h - civil time in any time zone, without the C library's process-wide TZ.
  *
- * Reads the compiled zone files of the system (TZif version 2 and later, RFC 8536) itself. A zone never changes after it
- * was loaded: it may be read by any thread for as long as the arena lives that it was loaded into. */
+ * Reads the compiled zone files of the system (TZif version 2 and later, RFC 8536) itself. A loaded zone never changes:
+ * any thread may use it, for as long as the arena lives that it was loaded into. */
 #ifndef RUN_ZONE_H
 #define RUN_ZONE_H
 
@@ -30,8 +30,8 @@ typedef struct zone_span {
     const char *abbrev;
 } zone_span;
 
-/* The zone called `name`, read from $TZDIR or /usr/share/zoneinfo; "UTC" needs no file. Fails with INVALID for a name that
- * does not exist (the hint names a near one) or is none (absolute, with dots), CORRUPT for a damaged file, IO. */
+/* The zone called `name`, read from $TZDIR or /usr/share/zoneinfo; "UTC" needs no file. Fails with INVALID for a name
+ * that does not exist (the hint names a near one) or is none (absolute, with dots), CORRUPT for a damaged file, IO. */
 bool zone_load(depot_arena *arena, const char *name, const zone **out, depot_err *err) DEPOT_MUST_USE;
 
 /* The same from the bytes of a zone file, which are not kept. Any bytes are safe; fails with CORRUPT. */
@@ -44,8 +44,8 @@ const char *zone_name(const zone *z);      /* as given to zone_load */
 /* What the clock shows at an instant (microseconds since 1970, UTC). */
 void zone_local(const zone *z, int64_t utc_us, zone_civil *out);
 
-/* The instants at which the clock shows `civil` (offset, weekday and yearday play no part): none when it was skipped by a
- * shift forward, two, earlier first, when a shift back repeats it. Returns how many of out_us are set. */
+/* The instants at which the clock shows `civil` (offset, weekday and yearday play no part): none when a shift forward
+ * skipped it, two, earlier first, when a shift back repeats it. Returns how many of out_us are set. */
 int zone_to_utc(const zone *z, const zone_civil *civil, int64_t out_us[2]);
 
 /* The span around an instant (seconds since 1970, UTC, not more than microseconds in 64 bits can tell). */

@@ -1,4 +1,4 @@
-/* zone_file.c - the bytes of a compiled zone file (TZif, RFC 8536). The bytes are taken for hostile: every count is held to
+/* zone_file.c - the bytes of a compiled zone file (TZif, RFC 8536). They are taken for hostile: every count is held to
  * a limit before it is used, and every read goes through one bounded cursor. */
 #include <string.h>
 

@@ -66,6 +66,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
     int64_t                                   after_us = 0;
+    int64_t                                   due_us = 0;
     depot_err                                 err = { 0 };
     cron                                      c;
 
@@ -85,7 +86,9 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         return 0;
     }
     check_texts(arena, &c);
-    (void)cron_next(&c, z, after_us, &(int64_t){ 0 });
+    if (cron_next(&c, z, after_us, &due_us)) {
+        check(due_us > after_us);
+    }
     check_due(&c, z, after_us % INT64_C(60000000000000000)); /* the years 69 to 3871 */
     return 0;
 }

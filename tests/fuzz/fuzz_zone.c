@@ -1,10 +1,12 @@
 /* fuzz_zone.c - any bytes as a zone file: what is taken answers every question soundly and in bounded time.
- * Input: eight bytes of an instant, one byte (odd: the rest is the footer of a small file, even: a whole file), the rest. */
+ * Input: eight bytes of an instant; one byte: if odd, the rest is the footer of a small file, else a file. */
 #include <stdlib.h>
 #include <string.h>
 
 #include "depot/base.h"
 #include "run/cron.h"
+
+#include "../lib/tzif.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -13,21 +15,6 @@ static void check(bool good)
     if (!good) {
         abort();
     }
-}
-
-/* Version 2, one type of UTC+1, no changes. */
-static void add_footer_file(depot_buf *out, const uint8_t *footer, size_t n)
-{
-    static const char header[44] = { 'T', 'Z', 'i', 'f', '2', [39] = 1, [43] = 4 };
-    static const char type[10] = { 0, 0, 0x0e, 0x10, 0, 0, 'S', 'T', 'D', '\0' };
-
-    for (int i = 0; i < 2; i++) {
-        depot_buf_add(out, header, sizeof(header));
-        depot_buf_add(out, type, sizeof(type));
-    }
-    depot_buf_adds(out, "\n");
-    depot_buf_add(out, footer, n);
-    depot_buf_adds(out, "\n");
 }
 
 static void check_clock(const zone *z, int64_t utc_us)
@@ -79,7 +66,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     }
     memcpy(&utc_us, data, sizeof(utc_us));
     if (data[8] % 2 == 1) {
-        add_footer_file(&file, data + 9, size - 9);
+        tzif_small(&file, data + 9, size - 9);
     } else {
         depot_buf_add(&file, data + 9, size - 9);
     }

@@ -5,6 +5,7 @@
 
 #include "depot/base.h"
 #include "run/cron.h"
+#include "tzif.h"
 
 #include "tap.h"
 
@@ -155,31 +156,35 @@ static void mistakes_name_field_and_place(void)
         { "* * jan * *", "cron field 3 (day-of-month): \"jan\" is not a number", NULL },
         { "* * 15W * *", "cron field 3 (day-of-month): \"15W\" is not a number", NULL },
         { "* * ? * *", "cron field 3 (day-of-month): \"?\": a number is missing before \"?\"", NULL },
-        { "1--100000000 * * * *", "cron field 1 (minute): \"1--100000000\": a number is missing before \"-100000000\"", NULL },
-        { "1-100000000 * * * *", "cron field 1 (minute): 100000000 is out of range 0..59", NULL },
-        { "99999999999999999999999999 * * * *", "cron field 1 (minute): 999999999999999999999999... is out of range 0..59",
+        { "1--100000000 * * * *", "cron field 1 (minute): \"1--100000000\": a number is missing before \"-100000000\"",
           NULL },
+        { "1-100000000 * * * *", "cron field 1 (minute): 100000000 is out of range 0..59", NULL },
+        { "99999999999999999999999999 * * * *",
+          "cron field 1 (minute): 999999999999999999999999... is out of range 0..59", NULL },
         { "-1 * * * *", "cron field 1 (minute): \"-1\": a number is missing before \"-1\"", NULL },
         { "* 22-3 * * *", "cron field 2 (hour): range 22-3 runs backwards", "write it as two: 22-23,0-3" },
         { "* * * * fri-mon", "cron field 5 (day-of-week): range fri-mon runs backwards", "write it as two: 5-6,0-1" },
         { "*/0 * * * *", "cron field 1 (minute): step 0 is out of range 1..60", NULL },
         { "*/90 * * * *", "cron field 1 (minute): step 90 is out of range 1..60",
           "steps count inside the field; for other intervals write @every, such as @every 90m" },
-        { "*/ * * * *", "cron field 1 (minute): \"*/\": a number is missing after /", "a step looks like */5 or 10-40/10" },
+        { "*/ * * * *", "cron field 1 (minute): \"*/\": a number is missing after /",
+          "a step looks like */5 or 10-40/10" },
         { "*/5/5 * * * *", "cron field 1 (minute): \"*/5/5\": \"/5\" makes no sense there", NULL },
         { "*5 * * * *", "cron field 1 (minute): \"*5\": \"5\" makes no sense there", NULL },
         { "1- * * * *", "cron field 1 (minute): \"1-\": a number is missing at the end", NULL },
         { "1,,2 * * * *", "cron field 1 (minute): an element of the list is empty", "a list looks like 1,15,30" },
         { "1, * * * *", "cron field 1 (minute): an element of the list is empty", NULL },
         { "* * * *", "cron expression \"* * * *\" has 4 fields",
-          "want five: minute hour day-of-month month day-of-week (or six, the first the second), or @daily and the like" },
+          "want five: minute hour day-of-month month day-of-week (or six, the first the second), or @daily and the "
+          "like" },
         { "* * * * * * 2026", "cron expression \"* * * * * * 2026\" has 7 fields", NULL },
         { "daily", "cron expression \"daily\" has 1 field", NULL },
         { "", "cron expression \"\" has 0 fields", NULL },
         { "0 0 31 2 *", "cron expression \"0 0 31 2 *\" is never due: none of its months has such a day",
           "the last day of any month is L" },
         { "0 0 30 feb *", "cron expression \"0 0 30 feb *\" is never due: none of its months has such a day", NULL },
-        { "0 0 31 4,6,9,11 *", "cron expression \"0 0 31 4,6,9,11 *\" is never due: none of its months has such a day", NULL },
+        { "0 0 31 4,6,9,11 *", "cron expression \"0 0 31 4,6,9,11 *\" is never due: none of its months has such a day",
+          NULL },
         { "0 0 31 2 */2", "cron expression \"0 0 31 2 */2\" is never due: none of its months has such a day", NULL },
         { "@dayly", "cron expression \"@dayly\" is unknown", "did you mean @daily" },
         { "@daily 5", "cron expression \"@daily 5\" is unknown", "did you mean @daily" },
@@ -190,7 +195,7 @@ static void mistakes_name_field_and_place(void)
         { "@every -5m", NULL, NULL },
         { "@every", NULL, NULL },
         { "@every 90", NULL, NULL },
-        { "\xff\x01 * * * *", "cron field 1 (minute): \"??\": a number is missing before \"??\"", NULL },
+        { "\xc3\xa9\x01 * * * *", "cron field 1 (minute): \"???\": a number is missing before \"???\"", NULL },
     };
 
     for (size_t i = 0; i < DEPOT_N(rows); i++) {
@@ -253,9 +258,11 @@ static void due_times_of_ordinary_days(void)
         { "*/20 * * * *", "UTC", "2026-12-31T23:39:00Z",
           "2026-12-31 23:40:00+0, 2027-01-01 00:00:00+0, 2027-01-01 00:20:00+0" },
         { "30 4 1,15 * fri", "UTC", "2026-05-01T04:30:00Z",
-          "2026-05-08 04:30:00+0, 2026-05-15 04:30:00+0, 2026-05-22 04:30:00+0, 2026-05-29 04:30:00+0, 2026-06-01 04:30:00+0" },
+          "2026-05-08 04:30:00+0, 2026-05-15 04:30:00+0, 2026-05-22 04:30:00+0, 2026-05-29 04:30:00+0, 2026-06-01 "
+          "04:30:00+0" },
         { "0 0 */10 * fri", "UTC", "2026-05-02T00:00:00Z", "2026-07-31 00:00:00+0, 2026-08-21 00:00:00+0" },
-        { "0 0 L * *", "UTC", "2028-01-31T00:00:00Z", "2028-02-29 00:00:00+0, 2028-03-31 00:00:00+0, 2028-04-30 00:00:00+0" },
+        { "0 0 L * *", "UTC", "2028-01-31T00:00:00Z",
+          "2028-02-29 00:00:00+0, 2028-03-31 00:00:00+0, 2028-04-30 00:00:00+0" },
         { "0 0 L 2 *", "UTC", "2096-03-01T00:00:00Z", "2097-02-28 00:00:00+0" },
         { "0 0 29 2 *", "UTC", "2096-02-29T00:00:00Z", "2104-02-29 00:00:00+0" },
         { "0 0 29 2 */7", "UTC", "2088-02-29T00:00:00Z", "2128-02-29 00:00:00+0" },
@@ -264,6 +271,7 @@ static void due_times_of_ordinary_days(void)
         { "59 59 23 31 12 *", "UTC", "2026-12-31T23:59:58Z", "2026-12-31 23:59:59+0, 2027-12-31 23:59:59+0" },
         { "10,50 * * * * *", "UTC", "2026-01-01T00:59:30Z",
           "2026-01-01 00:59:50+0, 2026-01-01 01:00:10+0, 2026-01-01 01:00:50+0" },
+        { "10,50 20 3 * * *", "UTC", "2026-01-01T03:10:30Z", "2026-01-01 03:20:10+0, 2026-01-01 03:20:50+0" },
         { "5 10,20 3 * * *", "UTC", "2026-01-01T03:10:05Z", "2026-01-01 03:20:05+0, 2026-01-02 03:10:05+0" },
         { "@every 90s", "UTC", "1970-01-01T00:00:00Z", "1970-01-01 00:01:30+0, 1970-01-01 00:03:00+0" },
         { "@every 7d", "UTC", "2026-11-20T10:00:00Z", "2026-11-26 00:00:00+0, 2026-12-03 00:00:00+0" },
@@ -354,13 +362,15 @@ static void clocks_put_back(void)
 
 static void far_instants_are_never_due(void)
 {
-    static const int64_t after[] = { INT64_MIN, INT64_MAX, INT64_C(-62135596800000001) - 1000000, INT64_C(253402300799000000) };
+    static const int64_t after[] = { INT64_MIN, INT64_MAX, INT64_C(-62135596800000001) - 1000000,
+                                     INT64_C(253402300799000000) };
     cron                 fields = parse("* * * * *");
     cron                 every = parse("@every 10s");
     int64_t              out = 0;
 
     for (size_t i = 0; i < DEPOT_N(after); i++) {
-        ok(!cron_next(&fields, zone_utc(), after[i], &out), depot_strf(arena, "fields after %lld", (long long)after[i]));
+        ok(!cron_next(&fields, zone_utc(), after[i], &out),
+           depot_strf(arena, "fields after %lld", (long long)after[i]));
         ok(!cron_next(&every, zone_utc(), after[i], &out), depot_strf(arena, "@every after %lld", (long long)after[i]));
     }
     ok(cron_next(&fields, zone_utc(), INT64_C(-62135596800000001), &out), "the first minute of year 1");
@@ -369,26 +379,19 @@ static void far_instants_are_never_due(void)
 /* The zone's rule skips 00:00 to 01:00 on each 22 March: such an entry is never due, and the search ends. */
 static void what_a_rule_always_skips_is_never_due(void)
 {
-    static const char head[44] = { 'T', 'Z', 'i', 'f', '2', [39] = 1, [43] = 5 };
-    static const char type[11] = { 0, 0, 0x31, 0x38, 0, 0, '+', '0', '3', '3', '\0' };
-    static const char footer[] = "\n<+0330>-3:30<+0430>,J80/24,J264/24\n";
-    char              file[256];
-    size_t            n = 0;
-    depot_err         err = { 0 };
-    const zone       *z = NULL;
-    cron              by_time = parse("30 */24 22 3 *");
-    cron              by_face = parse("30 0 22 3 *");
-    int64_t           out = 0;
+    static const char                    footer[] = "<+0330>-3:30<+0430>,J80/24,J264/24";
+    DEPOT_AUTO(depot_buf_free) depot_buf file = { 0 };
+    depot_err                            err = { 0 };
+    const zone                          *z = NULL;
+    cron                                 by_time = parse("30 */24 22 3 *");
+    cron                                 by_face = parse("30 0 22 3 *");
+    int64_t                              after_us = instant("2026-01-01T00:00:00Z");
+    int64_t                              out = 0;
 
-    for (int i = 0; i < 2; i++) {
-        memcpy(file + n, head, sizeof(head));
-        memcpy(file + n + sizeof(head), type, sizeof(type));
-        n += sizeof(head) + sizeof(type);
-    }
-    memcpy(file + n, footer, sizeof(footer));
-    if (ok_err(zone_parse(arena, "Test", file, n + strlen(footer), &z, &err), &err, "a zone like Iran's")) {
-        ok(!cron_next(&by_time, z, instant("2026-01-01T00:00:00Z"), &out), "elapsed time: never");
-        is_str(due_times(&by_face, z, instant("2026-01-01T00:00:00Z"), 2), "2026-03-22 01:00:00+4.5, 2027-03-22 01:00:00+4.5",
+    tzif_small(&file, footer, strlen(footer));
+    if (ok_err(zone_parse(arena, "Test", file.data, file.len, &z, &err), &err, "a zone like Iran's")) {
+        ok(!cron_next(&by_time, z, after_us, &out), "elapsed time: never");
+        is_str(due_times(&by_face, z, after_us, 2), "2026-03-22 01:00:00+4.5, 2027-03-22 01:00:00+4.5",
                "clock's face: after the gap");
     }
 }
@@ -406,7 +409,8 @@ static void jitter_is_the_same_everywhere(void)
     is_int(cron_jitter_ms("nightly-backup", due, 0), 0, "no jitter");
     is_int(cron_jitter_ms("nightly-backup", due, -5), 0, "never negative");
     ok(cron_jitter_ms("nightly-backup", due, 30000) != cron_jitter_ms("nightly-report", due, 30000), "another name");
-    ok(cron_jitter_ms("nightly-backup", due, 30000) != cron_jitter_ms("nightly-backup", due + 1, 30000), "another time");
+    ok(cron_jitter_ms("nightly-backup", due, 30000) != cron_jitter_ms("nightly-backup", due + 1, 30000),
+       "another time");
     ok(cron_jitter_ms("x", due, INT64_MAX) >= 0, "the largest limit");
     for (int i = 0; i < 1000; i++) {
         int64_t jitter = cron_jitter_ms("x", due + i, 9);

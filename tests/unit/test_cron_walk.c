@@ -1,4 +1,4 @@
-/* test_cron_walk.c - due times against a walker that knows nothing but the C library's calendar, and tries every minute. */
+/* test_cron_walk.c - due times against a walker that tries every minute and knows the C library's calendar only. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -82,8 +82,7 @@ static int64_t walk(const cron *c, int64_t after_s, int64_t until_s)
         bool    fresh = face >= shown;
 
         if (at > after_s &&
-            (c->star[CRON_HOUR] ? fits(c, &tm)
-                                : (fresh && fits(c, &tm)) || (skipped && any_fits(c, shown, face)))) {
+            (c->star[CRON_HOUR] ? fits(c, &tm) : (fresh && fits(c, &tm)) || (skipped && any_fits(c, shown, face)))) {
             return at;
         }
         shown = face + MINUTE_S > shown ? face + MINUTE_S : shown;
@@ -137,9 +136,10 @@ static const char *utc_text(bool found, int64_t us)
 
 static void due_times_agree_with_a_walk_over_all_minutes(void)
 {
-    static const char *const zones[] = { "Europe/Berlin", "America/New_York", "Australia/Lord_Howe", "Pacific/Apia",
-                                         "Asia/Kolkata",  "UTC",              "America/Sao_Paulo",   "Africa/Casablanca",
-                                         "Asia/Gaza",     "Antarctica/Troll" };
+    static const char *const zones[] = { "Europe/Berlin",     "America/New_York",  "Australia/Lord_Howe",
+                                         "Pacific/Apia",      "Asia/Kolkata",      "UTC",
+                                         "America/Sao_Paulo", "Africa/Casablanca", "Asia/Gaza",
+                                         "Antarctica/Troll" };
     enum { CASES = 150, WINDOW_S = 4 * DAY_S };
 
     for (size_t i = 0; i < DEPOT_N(zones); i++) {
