@@ -110,6 +110,9 @@ $(bad_so): build/tests/plugins/%.so: $(srcdir)/tests/plugins/%.c build/flags
 	@mkdir -p $(@D)
 	$(call say,SO,$@)$(CC) $(public_inc) $(cflags) -MMD -MP -fPIC $(ldflags) -shared -o $@ $<
 
+FUZZ_CC ?= clang
+SECONDS ?= 60
+
 # --- checks: every one runs TAP programs through tests/run.sh and ends with "N passed, N failed, N skipped"
 JOBS ?= $(shell nproc)
 TEST_JOBS ?= 2
@@ -137,8 +140,8 @@ check-integration: all $(integration_bin) $(bad_so) ## against real servers; INT
 	@$(tap) -t 300 $(call only,$(INTEGRATION),$(integration_bin) $(call scripts,integration))
 check-install: all ## build outside the tree, install below DESTDIR, a plugin built against what was installed
 	@$(tap) -t 900 $(call scripts,install)
-check-fuzz: $(fuzz_bin) ## every fuzzer for 5 s
-	@$(tap) -t 1800 $(call scripts,fuzz)
+check-fuzz: $(if $(shell command -v $(FUZZ_CC)),$(fuzz_bin)) ## every fuzzer for 5 s
+	@FUZZ_CC='$(FUZZ_CC)' $(tap) -t 1800 $(call scripts,fuzz)
 
 # A build of its own below build/: same options, plus these.
 sub_build = mkdir -p build/$(1) && cd build/$(1) && { $(srcdir)/configure $(CONFIGURE_ARGS) $(2) > configure.out 2>&1 || \
@@ -152,8 +155,7 @@ check-tsan: ## the threaded parts under ThreadSanitizer, in build/tsan
 	if setarch -R true; then export RUN_WRAP='setarch -R'; fi && \
 	export UNIT='$(TSAN_UNIT)' INTEGRATION='$(TSAN_INTEGRATION)' && \
 	$(call each,check-unit $(if $(TSAN_INTEGRATION),check-integration))
-coverage: ## line and branch coverage of unit and integration, in build/coverage/index.html
-	@DEPS=$(DEPS) sh $(srcdir)/tools/deps.sh coverage
+coverage: deps-coverage ## line and branch coverage of unit and integration, in build/coverage/index.html
 	+@$(call sub_build,coverage,--enable-coverage) && find . -name '*.gcda' -delete && \
 	{ $(MAKE) -k check-unit; $(MAKE) -k check-integration; true; } && \
 	gcovr -r $(srcdir) -f '$(srcdir)/(core|plugins)/' --print-summary --html-details index.html build/obj | tail -n 8
@@ -169,8 +171,6 @@ lint: all $(tidy_txt) ## clang-tidy, cppcheck, shellcheck, luacheck, codespell
 	@$(tap) -t 900 $(call scripts,lint)
 
 # --- fuzzers: clang, the whole core again with libFuzzer's instrumentation, in build/fuzz
-FUZZ_CC ?= clang
-SECONDS ?= 60
 fuzz_cflags := $(std) -O1 -g -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
 	-Wformat=2 -Wundef -Wwrite-strings -Wcast-qual -Wpointer-arith -Wvla -Wimplicit-fallthrough \
 	-fsanitize=fuzzer-no-link,address,undefined -fno-sanitize-recover=all -fmacro-prefix-map=$(srcdir)/=
@@ -185,15 +185,16 @@ fuzz-%: build/fuzz/fuzz_% ## tests/fuzz/fuzz_NAME.c for SECONDS=60
 # --- use
 deps: ## install what is missing from Debian's packages; DEPS=no only names it
 	@DEPS=$(DEPS) sh $(srcdir)/tools/deps.sh
-demo: deps all ## the main job on real files, DEMO_INPUT=DIR for yours
+deps-run deps-coverage deps-bench: deps-build
+deps-%:
+	@DEPS=$(DEPS) sh $(srcdir)/tools/deps.sh $*
+demo: deps-run all ## the main job on real files, DEMO_INPUT=DIR for yours
 	@cd $(srcdir) && DEPOT_BUILD=$(CURDIR)/build sh tools/demo.sh
 run: all ## the daemon in the foreground on ./conf.d and ./var
 	@exec build/depotd --foreground
-bench: all ## every tests/bench/*.sh
-	@DEPS=$(DEPS) sh $(srcdir)/tools/deps.sh bench
+bench: deps-bench all ## every tests/bench/*.sh
 	@for script in $(srcdir)/tests/bench/*.sh; do DEPOT_SRC=$(srcdir) DEPOT_BUILD=$(CURDIR)/build sh $$script || exit; done
-bench-%: all ## tests/bench/NAME.sh alone
-	@DEPS=$(DEPS) sh $(srcdir)/tools/deps.sh bench
+bench-%: deps-bench all ## tests/bench/NAME.sh alone
 	@DEPOT_SRC=$(srcdir) DEPOT_BUILD=$(CURDIR)/build sh $(srcdir)/tests/bench/$*.sh
 docs: all ## write docs/reference from the plugins' tables
 	@for part in options routes lua metrics errors verbs events; do \

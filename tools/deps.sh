@@ -1,6 +1,6 @@
 #!/bin/sh
 # deps.sh - installs what is missing from Debian's packages, and says what and why. `make deps` calls it.
-#   deps.sh [GROUP...]   groups: build run check bench; without one: build run check
+#   deps.sh [GROUP...]   groups: build run check coverage bench; without one: build run check
 # Environment: DEPS=no only names what is missing. apt-get runs through sudo when we are not root.
 set -u
 
@@ -34,7 +34,7 @@ check|clang|second compiler, fuzzers|
 check|clang-tidy|lint of C|
 check|libclang-rt-14-dev|sanitizers and libFuzzer for clang|/usr/lib/llvm-*/lib/clang/*/lib/linux/libclang_rt.fuzzer*
 check|codespell|lint of spelling|
-check|gcovr|make coverage|
+coverage|gcovr|line and branch coverage|
 bench|nginx|peer of the HTTP figures|
 bench|wrk|load for the HTTP figures|
 END
@@ -72,7 +72,7 @@ install() { # PACKAGE...; RUNLEVEL keeps service scripts from starting anything 
 
 [ $# -gt 0 ] || set -- build run check
 for group; do
-    table | grep -q "^$group|" || { say "no group is called $group (build, run, check, bench)" >&2; exit 2; }
+    table | grep -q "^$group|" || { say "no group is called $group (build, run, check, coverage, bench)" >&2; exit 2; }
 done
 if ! command -v dpkg-query > /dev/null 2>&1; then
     say "this system has no dpkg; install what stands for these by hand:"
@@ -97,13 +97,23 @@ if [ "$(id -u)" -ne 0 ] && ! command -v sudo > /dev/null 2>&1; then
     say "neither root nor sudo; as root: apt-get install $*" >&2
     exit 1
 fi
-install "$@" || {
-    say "trying again with fresh package lists"
-    root apt-get -o DPkg::Lock::Timeout=300 update -q && install "$@"
-} || {
-    say "apt-get could not install: $*" >&2
-    exit 1
+needed() { # PACKAGE: nothing can be built or run without it; what the rest is for is skipped when it is absent
+    table | grep -qE "^(build|run)\|$1\|" && [ "$1" != libisal-dev ]
 }
+
+if ! install "$@"; then
+    say "trying again with fresh package lists"
+    root apt-get -o DPkg::Lock::Timeout=300 update -q || say "the package lists could not be fetched"
+    if ! install "$@"; then
+        failed=no
+        for package; do
+            install "$package" && continue
+            if needed "$package"; then failed=yes; fi
+            say "could not install $package"
+        done
+        [ $failed = no ] || exit 1
+    fi
+fi
 # The tests start servers of their own; what a package started a moment ago is only in the way.
 if [ -d /run/systemd/system ]; then
     for package; do

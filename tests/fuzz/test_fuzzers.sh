@@ -2,6 +2,7 @@
 # Every fuzzer over its seeds and then for FUZZ_SECONDS (5) more: enough to see that it still runs and finds nothing near.
 lib=$(cd "$(dirname "$0")/../lib" && pwd) && . "$lib/sh-tap.sh"
 
+command -v "${FUZZ_CC:-clang}" > /dev/null || skip_all "${FUZZ_CC:-clang} is not installed"
 for source in "$DEPOT_SRC"/tests/fuzz/fuzz_*.c; do
     [ -f "$source" ] || skip_all "no fuzzer"
     name=$(basename "$source" .c)

@@ -44,7 +44,7 @@ fi
 export PKG_CONFIG_PATH="$root/usr/lib/somewhere/pkgconfig" PKG_CONFIG_SYSROOT_DIR="$root"
 ok "pkg-config knows depotd" pkg-config --modversion depotd
 is "$out" "$(cat "$work/src/VERSION")" "and its version"
-is "$(pkg-config --variable=plugindir depotd)" /usr/lib/somewhere/depotd/plugins "and where plugins go"
+is "$(env -u PKG_CONFIG_SYSROOT_DIR pkg-config --variable=plugindir depotd)" /usr/lib/somewhere/depotd/plugins "and where plugins go"
 mkdir "$work/author" && cd "$work/author" || exit 1
 if [ -d "$work/src/plugins/demo" ]; then
     cp "$work"/src/plugins/demo/*.[ch] . 2> /dev/null || cp "$work"/src/plugins/demo/*.c .
