@@ -37,6 +37,9 @@ extern const size_t    ctl_locals_n;
 /* All verbs: routes of the loaded plugins, then depotctl's own. */
 bool ctl_collect(host *h, depot_arena *arena, verb_set **out, depot_err *err) DEPOT_MUST_USE;
 
+/* Files of the plugin folder that are no plugin for this depotd: adds {name, state: "broken", why}. */
+void ctl_broken_plugins(ctl *c, depot_json *list);
+
 int local_config_check(ctl *c, const verb_call *call);
 int local_config_show(ctl *c, const verb_call *call);
 int local_config_schema(ctl *c, const verb_call *call);
@@ -54,6 +57,27 @@ int local_help(ctl *c, const verb_call *call);
 int local_version(ctl *c, const verb_call *call);
 
 /* ---- documents (document.c and its neighbours) ---- */
-bool document_completion(const ctl *c, depot_buf *out);
+/* What generated documents are about: plugins by name, the core first, and all verbs. */
+typedef struct library {
+    host            *host;
+    depot_arena     *arena;
+    const depot_ctx **plugins;
+    size_t           n_plugins;
+    const verb_set  *verbs;
+} library;
+
+void document_options(const library *l, depot_buf *out);
+void document_routes(const library *l, depot_buf *out);
+void document_lua(const library *l, depot_buf *out);
+void document_metrics(const library *l, depot_buf *out);
+void document_errors(const library *l, depot_buf *out);
+void document_events(const library *l, depot_buf *out);
+void document_verbs(const library *l, depot_buf *out);
+void document_completion(const library *l, depot_buf *out);
+void document_man(const library *l, depot_buf *out);
+/* Text inside a Markdown table. */
+void document_cell(depot_buf *out, const char *text);
+/* name, type, default and meaning of each field, as a table; nothing when there are none. */
+void document_fields(const library *l, const depot_field *fields, depot_buf *out);
 
 #endif

@@ -30,8 +30,7 @@ static void add_loaded(ctl *c, const conf_raw *raw, depot_json *list)
     }
 }
 
-/* Files that are no plugin for this depotd. */
-static void add_broken(ctl *c, depot_json *list)
+void ctl_broken_plugins(ctl *c, depot_json *list)
 {
     const char     *dir = host_environment(c->host)->plugin_dir;
     struct dirent **files = NULL;
@@ -57,7 +56,7 @@ int local_plugin_list(ctl *c, const verb_call *call)
     depot_json *list = depot_json_array(c->arena);
 
     add_loaded(c, raw, list);
-    add_broken(c, list);
+    ctl_broken_plugins(c, list);
     return ctl_print(c, call, list);
 }
 
