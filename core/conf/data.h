@@ -111,6 +111,8 @@ const char *conf_range_text(depot_arena *arena, const depot_field *f);
 const char *conf_type_name(depot_type type);
 /* A URL or libpq keywords with the password replaced; *out_password gets it, or NULL. */
 const char *conf_mask_url(depot_arena *arena, const char *url, const char **out_password);
+/* The variables of a field's `env` one by one: set *cursor to it. *out_section NULL: it counts in every section. */
+bool        conf_next_env(depot_arena *arena, const char **cursor, const char **out_variable, const char **out_section);
 bool        conf_is_word(const char *s, size_t n, size_t max); /* 1..max of [A-Za-z0-9_.-] */
 const char *conf_label(depot_arena *arena, const char *kind, const char *name); /* "[queue default]" */
 

@@ -58,23 +58,19 @@ conf_value *conf_find_value(const conf_section *s, const char *name)
     return NULL;
 }
 
-/* The first variable of "A|B" that is set and not blank; "api:A" counts in the section named api alone. */
+/* The variable that overrides the file in this section: the first that is set and not blank. */
 static const char *find_env(depot_arena *arena, const depot_field *f, const char *section)
 {
-    for (const char *s = f->env; s != NULL && *s != '\0'; s += strspn(s, "|")) {
-        size_t      n = strcspn(s, "|");
-        const char *name = depot_strndup(arena, s, n);
-        const char *colon = strchr(name, ':');
-        bool        applies = colon == NULL || (section != NULL && strlen(section) == (size_t)(colon - name) &&
-                                         memcmp(section, name, (size_t)(colon - name)) == 0);
-        const char *value;
+    const char *cursor = f->env;
+    const char *variable;
+    const char *only;
 
-        name = colon == NULL ? name : colon + 1;
-        value = applies ? getenv(name) : NULL;
+    while (conf_next_env(arena, &cursor, &variable, &only)) {
+        bool        applies = only == NULL || (section != NULL && strcmp(only, section) == 0);
+        const char *value = applies ? getenv(variable) : NULL;
         if (value != NULL && value[strspn(value, " \t\r\n")] != '\0') {
-            return name;
+            return variable;
         }
-        s += n;
     }
     return NULL;
 }
@@ -187,14 +183,26 @@ static void report(const builder *b, const conf_value *v, const char *hint, cons
     }
 }
 
+/* The hint says what the option is for, and which variables would do. */
 static void report_missing(const builder *b, const conf_value *v)
 {
-    const char *env = v->field->env;
-    const char *hint = env == NULL ? v->field->doc
-                                   : depot_strf(b->c->arena, "%s (or set %s in the environment)",
-                                                v->field->doc == NULL ? v->field->name : v->field->doc, env);
+    DEPOT_AUTO(depot_buf_free) depot_buf hint = { 0 };
+    const char *name = b->section->name;
+    const char *cursor = v->field->env;
+    const char *variable;
+    const char *only;
+    const char *joint = v->field->doc == NULL ? "set it, or the variable " : "; set it, or the variable ";
 
-    report(b, v, hint, v->text == NULL ? "is required and not set" : "is required and must not be empty");
+    if (v->field->doc != NULL) {
+        depot_buf_addf(&hint, "%s: %s", v->field->name, v->field->doc);
+    }
+    while (conf_next_env(b->c->arena, &cursor, &variable, &only)) {
+        if (only == NULL || (name != NULL && strcmp(only, name) == 0)) {
+            depot_buf_addf(&hint, "%s%s", joint, variable);
+            joint = " or ";
+        }
+    }
+    report(b, v, hint.data, v->text == NULL ? "is required and not set" : "is required and must not be empty");
 }
 
 /* What must not be seen in a log is made known to it. */

@@ -31,19 +31,16 @@ static const char *format_int(depot_arena *arena, int64_t n)
     return depot_strf(arena, "%lld", (long long)n);
 }
 
-static const char *format_length(depot_arena *arena, int64_t n)
-{
-    return depot_strf(arena, "%lld byte%s", (long long)n, n == 1 ? "" : "s");
-}
-
 typedef const char *(*bound_format)(depot_arena *arena, int64_t n);
 
 static const struct {
     depot_type   type;
     bound_format format;
+    const char  *suffix;
 } bound_rows[] = {
-    { DEPOT_T_INT, format_int },         { DEPOT_T_NUMBER, format_int },    { DEPOT_T_SIZE, format_size },
-    { DEPOT_T_DURATION, depot_format_duration }, { DEPOT_T_STRING, format_length }, { DEPOT_T_SECRET, format_length },
+    { DEPOT_T_INT, format_int, "" },         { DEPOT_T_NUMBER, format_int, "" },
+    { DEPOT_T_SIZE, format_size, "" },       { DEPOT_T_DURATION, depot_format_duration, "" },
+    { DEPOT_T_STRING, format_int, " bytes" }, { DEPOT_T_SECRET, format_int, " bytes" },
 };
 
 const char *conf_range_text(depot_arena *arena, const depot_field *f)
@@ -54,9 +51,9 @@ const char *conf_range_text(depot_arena *arena, const depot_field *f)
         }
         const char *low = bound_rows[i].format(arena, f->min);
         if (conf_upper_bound(f) == INT64_MAX) {
-            return depot_strf(arena, "at least %s", low);
+            return depot_strf(arena, "at least %s%s", low, bound_rows[i].suffix);
         }
-        return depot_strf(arena, "%s..%s", low, bound_rows[i].format(arena, f->max));
+        return depot_strf(arena, "%s..%s%s", low, bound_rows[i].format(arena, f->max), bound_rows[i].suffix);
     }
     return NULL;
 }
@@ -165,6 +162,21 @@ const char *conf_value_text(depot_arena *arena, const depot_field *f, const void
 const char *conf_label(depot_arena *arena, const char *kind, const char *name)
 {
     return name == NULL ? depot_strf(arena, "[%s]", kind) : depot_strf(arena, "[%s %s]", kind, name);
+}
+
+bool conf_next_env(depot_arena *arena, const char **cursor, const char **out_variable, const char **out_section)
+{
+    if (*cursor == NULL || **cursor == '\0') {
+        return false;
+    }
+    size_t      n = strcspn(*cursor, "|");
+    const char *alias = depot_strndup(arena, *cursor, n);
+    const char *colon = strchr(alias, ':');
+
+    *cursor += n + ((*cursor)[n] == '|');
+    *out_section = colon == NULL ? NULL : depot_strndup(arena, alias, (size_t)(colon - alias));
+    *out_variable = colon == NULL ? alias : colon + 1;
+    return true;
 }
 
 /* ---- passwords inside URLs ---- */

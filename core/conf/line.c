@@ -90,7 +90,7 @@ static bool line_is_text(ini_source *src, const char *s, size_t n)
     if (!valid) {
         conf_problem(src->problems, src->file, src->line, "save the file as UTF-8", "this line is not valid UTF-8");
     } else {
-        conf_problem(src->problems, src->file, src->line, "longer texts come by ${file:PATH}",
+        conf_problem(src->problems, src->file, src->line, "a value with control characters comes by ${file:PATH}",
                      "a control character (0x%02x) stands in this line", (unsigned char)*control);
     }
     if (++src->strange == STRANGE_MAX) {

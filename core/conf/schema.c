@@ -18,14 +18,15 @@ static const char *kind_label(depot_arena *arena, const conf_kind *k)
     return conf_label(arena, k->kind, k->instance != NULL ? k->instance : k->named ? "NAME" : NULL);
 }
 
-static depot_json *split_json(depot_arena *arena, const char *text)
+/* [{variable, section: NULL or the name of the only section in which it counts}] */
+static depot_json *env_json(depot_arena *arena, const char *cursor)
 {
     depot_json *list = depot_json_array(arena);
+    const char *variable;
+    const char *only;
 
-    for (const char *s = text; s != NULL && *s != '\0'; s += strspn(s, "|")) {
-        size_t n = strcspn(s, "|");
-        depot_json_add(list, depot_json_strn(arena, s, n));
-        s += n;
+    while (conf_next_env(arena, &cursor, &variable, &only)) {
+        depot_json_add(list, depot_json_pack(arena, "{s:s, s:s?}", "variable", variable, "section", only));
     }
     return list;
 }
@@ -51,7 +52,7 @@ static depot_json *option_json(depot_arena *arena, const depot_field *f)
     for (size_t i = 0; i < DEPOT_N(flag_rows); i++) {
         depot_json_set(o, flag_rows[i].name, depot_json_bool(arena, (f->flags & flag_rows[i].flag) != 0));
     }
-    depot_json_set(o, "env", split_json(arena, f->env));
+    depot_json_set(o, "env", env_json(arena, f->env));
     depot_json_set(o, "doc", depot_json_str(arena, f->doc));
     return o;
 }
@@ -98,6 +99,10 @@ static void describe(depot_arena *arena, depot_buf *line, const depot_field *f)
 {
     const char *range = conf_range_text(arena, f);
     bool        reloads = (f->flags & DEPOT_RELOADABLE) != 0;
+    const char *cursor = f->env;
+    const char *variable;
+    const char *only;
+    const char *joint = "; environment: ";
 
     depot_buf_adds(line, conf_type_name(f->type));
     for (size_t i = 0; f->choices != NULL && f->choices[i] != NULL; i++) {
@@ -109,10 +114,12 @@ static void describe(depot_arena *arena, depot_buf *line, const depot_field *f)
     if ((f->flags & DEPOT_REQUIRED) != 0) {
         depot_buf_adds(line, ", required");
     }
-    for (const char *s = f->env; s != NULL && *s != '\0'; s += strspn(s, "|")) {
-        size_t n = strcspn(s, "|");
-        depot_buf_addf(line, "%s%.*s", s == f->env ? "; environment: " : ", ", (int)n, s);
-        s += n;
+    while (conf_next_env(arena, &cursor, &variable, &only)) {
+        depot_buf_addf(line, "%s%s", joint, variable);
+        joint = ", ";
+        if (only != NULL) {
+            depot_buf_addf(line, " (for %s)", only);
+        }
     }
     depot_buf_addf(line, "; changes apply %s", reloads ? "on reload" : "after a restart");
 }

@@ -26,7 +26,9 @@ static bool is_inside(const depot_field *f, int64_t n)
 
 static bool out_of_range(depot_arena *arena, const depot_field *f, const char *shown, depot_err *err)
 {
-    return DEPOT_FAIL(err, CONFIG, "%s is out of range %s", shown, conf_range_text(arena, f));
+    const char *open = conf_upper_bound(f) == INT64_MAX ? ", it must be" : "";
+
+    return DEPOT_FAIL(err, CONFIG, "%s is out of range%s %s", shown, open, conf_range_text(arena, f));
 }
 
 /* ---- types ---- */
@@ -35,7 +37,7 @@ static bool parse_string(depot_arena *arena, const depot_field *f, const char *t
     size_t n = strlen(text);
 
     if (f->max > 0 && !is_inside(f, (int64_t)n)) {
-        return out_of_range(arena, f, depot_strf(arena, "a length of %zu", n), err);
+        return out_of_range(arena, f, depot_strf(arena, "a length of %zu bytes", n), err);
     }
     *(const char **)out = depot_strdup(arena, text);
     return true;
