@@ -1,7 +1,7 @@
 /* api.h - the one API: routing by the plugins' tables, validation, tokens and roles, problem documents, OpenAPI.
  *
  * Transport-neutral: the http plugin feeds requests through depot/http.h and sends the replies. Handlers run on the executor
- * unless their route says INLINE. */
+ * unless their route says INLINE. There is one API per process, as depot_req_new() has no handle to tell several apart. */
 #ifndef API_API_H
 #define API_API_H
 
@@ -9,23 +9,38 @@
 #include "host/host.h"
 
 typedef struct api_limits {
-    int64_t max_body;          /* bytes of a JSON body; routes may say less or more */
-    int64_t request_timeout_ms; /* handler's deadline */
+    int64_t max_body;           /* bytes of a JSON body where neither the route nor the listener says */
+    int64_t request_timeout_ms; /* handler's deadline, from the request's head on */
+    bool    metrics_open;       /* /metrics and /metrics/prom need no token */
 } api_limits;
 
 /* Builds the route index from every plugin's table; a route that two plugins claim is an error. The request functions of
  * depot/http.h work from here on. */
 bool api_open(host *h, const api_limits *limits, depot_err *err) DEPOT_MUST_USE;
-void api_close(void);
+/* Refuses new streaming requests, waits up to grace_ms for those that run, then cancels them and waits for their end.
+ * Before plugins stop. */
+void api_drain(int64_t grace_ms);
+void api_close(void); /* after every transport has stopped and the executor is drained */
 void api_set_limits(const api_limits *limits); /* reload */
 /* ready: the database is there and plugins have started. Until then only EARLY routes answer, others give 503 with why. */
 void api_set_ready(bool ready, const char *why);
+
+/* The API's own rows, for the core's descriptor. */
+extern const depot_route  api_routes[];
+extern const size_t       api_routes_n;
+extern const depot_metric api_metrics[];
+extern const size_t       api_metrics_n;
 
 /* Tokens: dpt_<id>_<secret>; only SHA-256 of the secret is stored (table depot.token). */
 /* Makes state/admin.token (0600) at first start and knows it without the database. */
 bool api_admin_token(const char *state_dir, depot_err *err) DEPOT_MUST_USE;
 /* After the database came up: the admin token's row exists. */
 bool api_auth_online(depot_err *err) DEPOT_MUST_USE;
+
+/* One row of the append-only audit log, committed when it returns true; needs the database. For doors other than HTTP
+ * (requests are recorded by themselves). detail may be NULL. */
+bool api_audit(const char *actor, const char *action, const char *target, const depot_json *detail, const char *request_id,
+               depot_err *err) DEPOT_MUST_USE;
 
 depot_json *api_openapi(depot_arena *arena);
 

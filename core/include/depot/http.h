@@ -43,8 +43,9 @@ typedef struct depot_req_head {
     int64_t     peer_uid;       /* control socket: who connected; -1 elsewhere */
     int64_t     content_length; /* -1: not said */
     bool        chunked;        /* a body of unknown length follows */
-    /* Calls each header: returns the value or NULL. */
-    const char *(*header)(void *conn, const char *name);
+    int64_t     max_body;       /* the listener's limit for a body in bytes; 0: the API's */
+    /* Calls fn for each header, in order. They are copied: handlers run on other threads and may outlive the connection. */
+    void (*headers)(void *conn, void (*fn)(void *arg, const char *name, const char *value), void *arg);
 } depot_req_head;
 
 typedef enum depot_req_state {
@@ -53,10 +54,11 @@ typedef enum depot_req_state {
     DEPOT_REQ_REPLY, /* status, headers and body are there */
 } depot_req_state;
 
-/* Routes, authenticates and checks limits by the head alone. Never NULL: a refusal is a request with a reply. */
+/* Routes, authenticates and checks limits by the head alone. Never NULL: a refusal is a request with a reply.
+ * This and the calls below are made by one thread at a time; wake() may come in the middle of them. */
 DEPOT_API depot_req      *depot_req_new(const depot_transport *transport, void *conn, const depot_req_head *head);
 DEPOT_API depot_req_state depot_req_poll(depot_req *req);
-/* Takes up to n body bytes, returns how many; 0: no room, wait for wake(). */
+/* Takes up to n body bytes, returns how many; 0: no room, wait for wake(). A request that is refused swallows all. */
 DEPOT_API size_t          depot_req_feed(depot_req *req, const void *p, size_t n);
 DEPOT_API void            depot_req_fed(depot_req *req); /* the body is complete */
 
