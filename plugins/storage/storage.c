@@ -7,7 +7,7 @@ static const depot_field options[] = {
         .doc = "folder of the store, with objects/, refs/ and tmp/ on one file system"),
     DEPOT_OPT_INT(storage_options, level, "1", 1, 9,
         .doc = "gzip level of new objects: 1 is fast, 9 small; objects of all levels can be read"),
-    DEPOT_OPT_LIST(storage_options, import, NULL, .flags = DEPOT_RELOADABLE,
+    DEPOT_OPT_LIST(storage_options, import, NULL, .flags = DEPOT_RELOADABLE, .env = "DEPOT_IMPORT",
         .doc = "folders whose files scripts may store by path with depot.storage.put_file"),
     DEPOT_OPT_SIZE(storage_options, script_max, "16MiB", 1024, 1LL << 30, .flags = DEPOT_RELOADABLE,
         .doc = "largest content that depot.storage.get returns to a script"),
