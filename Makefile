@@ -90,22 +90,29 @@ $(1)_test_obj := $(call objects,tests/unit/$(1))
 $$($(1)_test_obj): build/obj/%.o: $(srcdir)/%.c build/flags build/config.h
 	@mkdir -p $$(@D)
 	$$(call say,CC,$$@)$$(call compile,-I$(srcdir)/tests/lib -I$(srcdir)/plugins/$(1) $$(core_inc) $$($(1)_CFLAGS))
-$$($(1)_test_obj:build/obj/%.o=build/%): build/%: build/obj/%.o $$(core_obj) $$($(1)_OBJ)
+$$($(1)_test_obj:build/obj/%.o=build/%): build/%: build/obj/%.o $$($(1)_OBJ) build/core.a
 	@mkdir -p $$(@D)
-	$$(call say,LD,$$@)$$(link) $$($(1)_LIBS)
+	$$(call say,LD,$$@)$$(test_link) $$($(1)_LIBS)
 unit_obj += $$($(1)_test_obj)
 unit_bin += $$($(1)_test_obj:build/obj/%.o=build/%)
 endef
 $(foreach p,$(PLUGINS),$(eval $(call plugin_rules,$(p))))
 
-# --- tests: each C program is linked with the whole core; tests/plugins/*.c are small plugins, most of them bad ones
+# --- tests: a C program is linked with what it needs of the core, or with all of it when it loads plugins, which may call
+# anything; tests/plugins/*.c are small plugins, most of them bad ones
+test_link = $(CC) $(CFLAGS_AUTO) $(CFLAGS) $(ldflags) -rdynamic -o $@ $(filter %.o,$^) \
+	$(if $(filter $@,$(loaders)),-Wl$(,)--whole-archive build/core.a -Wl$(,)--no-whole-archive,build/core.a) $(core_libs)
+loaders := $(patsubst $(srcdir)/%.c,build/%,$(shell grep -lE 'host_load|dlopen' /dev/null $(call sources,tests/unit tests/integration)))
+build/core.a: $(core_obj) build/objects
+	@rm -f $@
+	$(call say,AR,$@)$(AR) rcs $@ $(core_obj)
 test_obj := $(call objects,tests/unit tests/integration)
 $(test_obj): build/obj/%.o: $(srcdir)/%.c build/flags build/config.h
 	@mkdir -p $(@D)
 	$(call say,CC,$@)$(call compile,-I$(srcdir)/tests/lib $(core_inc))
-$(test_obj:build/obj/%.o=build/%): build/%: build/obj/%.o $(core_obj) build/objects
+$(test_obj:build/obj/%.o=build/%): build/%: build/obj/%.o build/core.a
 	@mkdir -p $(@D)
-	$(call say,LD,$@)$(link)
+	$(call say,LD,$@)$(test_link)
 $(bad_so): build/tests/plugins/%.so: $(srcdir)/tests/plugins/%.c build/flags
 	@mkdir -p $(@D)
 	$(call say,SO,$@)$(CC) $(public_inc) $(cflags) -MMD -MP -fPIC $(ldflags) -shared -o $@ $<
@@ -177,7 +184,10 @@ fuzz_cflags := $(std) -O1 -g -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes 
 build/fuzz/obj/%.o: $(srcdir)/%.c build/config.h build/config.mk
 	@mkdir -p $(@D)
 	$(call say,FUZZ,$@)$(FUZZ_CC) $(core_inc) -I$(srcdir)/plugins $(fuzz_cflags) -MMD -MP -c -o $@ $<
-$(fuzz_bin): build/fuzz/%: build/fuzz/obj/tests/fuzz/%.o $(fuzz_core)
+build/fuzz/core.a: $(fuzz_core) build/objects
+	@rm -f $@
+	$(call say,AR,$@)$(AR) rcs $@ $(fuzz_core)
+$(fuzz_bin): build/fuzz/%: build/fuzz/obj/tests/fuzz/%.o build/fuzz/core.a
 	$(call say,LD,$@)$(FUZZ_CC) -fsanitize=fuzzer,address,undefined -o $@ $^ $(core_libs) $(foreach l,$(LIBRARIES),$($(l)_LIBS))
 fuzz-%: build/fuzz/fuzz_% ## tests/fuzz/fuzz_NAME.c for SECONDS=60
 	@sh $(srcdir)/tests/fuzz/run.sh $< $(SECONDS)
@@ -196,9 +206,10 @@ bench: deps-bench all ## every tests/bench/*.sh
 	@for script in $(srcdir)/tests/bench/*.sh; do DEPOT_SRC=$(srcdir) DEPOT_BUILD=$(CURDIR)/build sh $$script || exit; done
 bench-%: deps-bench all ## tests/bench/NAME.sh alone
 	@DEPOT_SRC=$(srcdir) DEPOT_BUILD=$(CURDIR)/build sh $(srcdir)/tests/bench/$*.sh
-docs: all ## write docs/reference from the plugins' tables
-	@for part in options routes lua metrics errors verbs events; do \
-	build/depotctl docs $$part > build/$$part.md && mv build/$$part.md $(srcdir)/docs/reference/$$part.md || exit; done
+docs: all ## write docs/reference and lua/types from the tables of core and plugins
+	cd $(srcdir) && $(CURDIR)/build/depotctl docs all --output docs/reference
+	@mkdir -p $(srcdir)/lua/types
+	cd $(srcdir) && $(CURDIR)/build/depotctl docs types > $(CURDIR)/build/types.lua && mv $(CURDIR)/build/types.lua lua/types/depot.lua
 
 # --- installation; each directory is what configure was told, DESTDIR stands before all of them
 to = $(DESTDIR)$(1)
@@ -232,7 +243,7 @@ install: all ## honours DESTDIR; a configuration file that exists is kept
 	@for file in $(shared); do install -D -m 644 "$(srcdir)/$$file" "$(call to,$(datadir)/depotd)/$$file" || exit; done
 	$(file >build/depotd.pc,$(pc))
 	install -m 644 build/depotd.pc $(call to,$(libdir)/pkgconfig)
-	@if build/depotctl docs completion > build/completion 2>/dev/null; then \
+	@if cd $(srcdir) && $(CURDIR)/build/depotctl completion bash > $(CURDIR)/build/completion 2>/dev/null; then \
 		install -m 644 build/completion $(call to,$(completions))/depotctl; fi
 
 uninstall: ## remove what install put there; a configuration file that was changed is kept
