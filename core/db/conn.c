@@ -209,3 +209,15 @@ int db_server_version(depot_db *db)
 {
     return PQserverVersion(db->conn);
 }
+
+bool db_password_verifier(depot_db *db, depot_arena *arena, const char *role, const char *password, char **out, depot_err *err)
+{
+    char *made = PQencryptPasswordConn(db->conn, password, role, "scram-sha-256");
+
+    if (made == NULL) {
+        return DEPOT_FAIL(err, DB, "cannot make a password verifier for role %s", role);
+    }
+    *out = depot_strdup(arena, made);
+    PQfreemem(made);
+    return true;
+}

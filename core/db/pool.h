@@ -40,6 +40,9 @@ void db_pool_stats(const db_pool *pool, db_pool_counts *out);
 bool db_connect(const char *url, const char *name, int64_t timeout_ms, depot_db **out, depot_err *err) DEPOT_MUST_USE;
 void db_disconnect(depot_db **db);
 int  db_server_version(depot_db *db); /* 150018 */
+/* What CREATE and ALTER ROLE take in place of a password: a SCRAM verifier, of base64 characters, '$' and ':'. */
+bool db_password_verifier(depot_db *db, depot_arena *arena, const char *role, const char *password, char **out, depot_err *err)
+    DEPOT_MUST_USE;
 /* Several statements in one simple query (migrations); no values. */
 bool db_script(depot_db *db, const char *sql, depot_err *err) DEPOT_MUST_USE;
 
