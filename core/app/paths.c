@@ -66,9 +66,9 @@ bool app_find_paths(depot_arena *arena, const app_options *options, app_paths *o
     out->in_tree = tree != NULL;
     out->data_dir = tree != NULL ? tree : DEPOT_DATADIR;
     out->plugin_dir = tree != NULL ? depot_strf(arena, "%s/plugins", build) : DEPOT_PLUGINDIR;
-    const char *conf = options->conf_dir != NULL ? options->conf_dir : tree != NULL ? "conf.d" : DEPOT_SYSCONFDIR "/conf.d";
+    const char *conf_dir = options->conf_dir != NULL ? options->conf_dir : tree != NULL ? "conf.d" : DEPOT_SYSCONFDIR "/conf.d";
     const char *state = options->state_dir != NULL ? options->state_dir : tree != NULL ? "var" : DEPOT_STATEDIR;
-    out->conf_dir = absolute(arena, conf);
+    out->conf_dir = absolute(arena, conf_dir);
     out->state_dir = absolute(arena, state);
     const char *stock = depot_strf(arena, "%s/lua", out->data_dir);
     const char *site = depot_strf(arena, "%.*s/lua", (int)(strrchr(out->conf_dir, '/') - out->conf_dir), out->conf_dir);

@@ -27,11 +27,9 @@ static const char usage[] =
     "Exit status: 0 stopped as asked, 1 failed, 2 usage, 3 refused (another depotd on this state folder, schema too new),\n"
     "78 configuration errors. SIGTERM drains and stops, SIGHUP reloads.\n";
 
-static int bad_usage(const char *fmt, const char *arg)
+static int bad_usage(const char *arg, const char *what)
 {
-    fputs("depotd: error: ", stderr);
-    fprintf(stderr, fmt, arg); /* NOLINT(clang-diagnostic-format-nonliteral): literals of this file */
-    fputs("\ndepotd: hint: see depotd --help\n", stderr);
+    fprintf(stderr, "depotd: error: %s %s\ndepotd: hint: see depotd --help\n", arg, what);
     return 2;
 }
 
@@ -58,12 +56,12 @@ static int parse(int argc, char **argv, arguments *a)
         const char **place = NULL;
         if (takes_value(argv[i], a, &place)) {
             if (++i == argc) {
-                return bad_usage("%s needs a folder", argv[i - 1]);
+                return bad_usage(argv[i - 1], "needs a folder");
             }
             *place = argv[i];
         } else if (strcmp(argv[i], "--archive-wal") == 0) {
             if (i + 2 >= argc) {
-                return bad_usage("%s needs a path and a name", argv[i]);
+                return bad_usage(argv[i], "needs a path and a name");
             }
             a->mode = MODE_ARCHIVE;
             a->wal_path = argv[++i];
@@ -79,7 +77,7 @@ static int parse(int argc, char **argv, arguments *a)
             fputs(usage, stdout);
             return 0;
         } else if (strcmp(argv[i], "--foreground") != 0) {
-            return bad_usage("unknown argument %s", argv[i]);
+            return bad_usage(argv[i], "is no argument of depotd");
         }
     }
     return -1;
@@ -107,7 +105,7 @@ int main(int argc, char **argv)
     }
     if (a.mode == MODE_ARCHIVE) {
         if (a.wal_dir == NULL) {
-            return bad_usage("%s needs --wal-dir", "--archive-wal");
+            return bad_usage("--archive-wal", "needs --wal-dir");
         }
         return pg_archive_wal(a.wal_dir, a.wal_path, a.wal_name, &err) ? 0 : fail(&err);
     }
