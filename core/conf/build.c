@@ -57,6 +57,28 @@ const char *conf_did_you_mean(depot_arena *arena, const char *word, const char *
     return near == NULL ? NULL : depot_strf(arena, "did you mean \"%s\"?", near);
 }
 
+/* A plugin that says required = no is missed by nobody when it could not be loaded. */
+static bool is_optional(const raw_section *plugin)
+{
+    const raw_entry *entry = raw_find_entry(plugin, "required");
+    bool             required = true;
+    depot_err        ignored = { 0 };
+
+    return entry != NULL && depot_parse_bool(entry->value, &required, &ignored) && !required;
+}
+
+/* Sections whose kind nobody knows may belong to such a plugin. */
+static bool lacks_optional_plugin(const conf *c, const conf_raw *raw)
+{
+    for (size_t i = 0; i < raw->n; i++) {
+        const raw_section *s = raw->sections[i];
+        if (strcmp(s->kind, "plugin") == 0 && find_kind(c, s->kind, s->name) == NULL && is_optional(s)) {
+            return true;
+        }
+    }
+    return false;
+}
+
 /* The plugin that is missing may have been reported where it was to be loaded. */
 static void report_plugin(const conf *c, conf_problems *problems, const raw_section *raw)
 {
@@ -68,13 +90,13 @@ static void report_plugin(const conf *c, conf_problems *problems, const raw_sect
             names[n++] = c->kinds[i].instance;
         }
     }
-    if (!conf_problem_at(problems, raw->places->file, raw->places->line)) {
+    if (!is_optional(raw) && !conf_problem_at(problems, raw->places->file, raw->places->line)) {
         conf_problem(problems, raw->places->file, raw->places->line,
                      conf_did_you_mean(c->arena, raw->name, names, n), "unknown plugin \"%s\"", raw->name);
     }
 }
 
-static void report_kind(const conf *c, conf_problems *problems, const raw_section *raw)
+static void report_kind(const conf *c, conf_problems *problems, const conf_raw *all, const raw_section *raw)
 {
     const char      *file = raw->places->file;
     int              line = raw->places->line;
@@ -87,8 +109,10 @@ static void report_kind(const conf *c, conf_problems *problems, const raw_sectio
     }
     if (same == NULL) {
         const char *hint = conf_did_you_mean(c->arena, raw->kind, names, c->n_kinds);
-        conf_problem(problems, file, line, hint != NULL ? hint : "the plugin that declares it may not be enabled",
-                     "unknown section %s", conf_label(c->arena, raw->kind, raw->name));
+        if (hint != NULL || !lacks_optional_plugin(c, all)) {
+            conf_problem(problems, file, line, hint != NULL ? hint : "the plugin that declares it may not be enabled",
+                         "unknown section %s", conf_label(c->arena, raw->kind, raw->name));
+        }
     } else if (same->instance != NULL) {
         report_plugin(c, problems, raw);
     } else if (same->named) {
@@ -137,7 +161,7 @@ conf *conf_build(depot_arena *arena, const conf_raw *raw, const conf_kind *kinds
         const raw_section *r = raw->sections[i];
         const conf_kind   *kind = find_kind(c, r->kind, r->name);
         if (kind == NULL) {
-            report_kind(c, problems, r);
+            report_kind(c, problems, raw, r);
         } else {
             conf_fill(c, add_section(c, kind, depot_strdup(arena, r->name), r), r, problems);
         }

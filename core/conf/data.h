@@ -135,7 +135,7 @@ size_t             conf_kind_options(const conf_kind *kind); /* how many, common
 const depot_field *conf_kind_option(const conf_kind *kind, size_t i);
 void              *conf_value_at(const conf_section *s, size_t i);
 conf_section      *conf_find(const conf *c, const char *kind, const char *name);
-conf_value        *conf_find_value(const conf_section *s, const char *option);
+conf_value        *conf_find_value(const conf_section *s, const char *name);
 /* A hint, or NULL when no name is near. */
 const char *conf_did_you_mean(depot_arena *arena, const char *word, const char *const *names, size_t n);
 /* raw NULL: the section stands in no file. */

@@ -209,10 +209,10 @@ static bool repeats_too_often(const char *pattern)
         const char *last = comma != NULL && *comma == ',' && comma[1] >= '0' && comma[1] <= '9' ? comma + 1 : s + 1;
         long        n = strtol(last, NULL, 10);
 
-        product *= n > 1 ? n : 1;
-        if (product > REGEX_REPEATS_MAX || n > REGEX_REPEATS_MAX) {
+        if (n > REGEX_REPEATS_MAX / product) {
             return true;
         }
+        product *= n > 1 ? n : 1;
     }
     return false;
 }

@@ -117,6 +117,9 @@ static const struct value_case {
     { "match", "(a", "match: \"(a\" is not a pattern: Unmatched ( or \\(" },
     { "match", "((x{400}){400}){400}", "match: the pattern \"((x{400}){400}){400}\" repeats more than 100000 times in all" },
     { "match", "x{1,400}{1,}{,400}", "match: the pattern \"x{1,400}{1,}{,400}\" repeats more than 100000 times in all" },
+    { "match", "x{4}y{99999999999999999999}",
+      "match: the pattern \"x{4}y{99999999999999999999}\" repeats more than 100000 times in all" },
+    { "match", "[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", "" },
     { "note", "", "" },
 };
 
@@ -215,6 +218,19 @@ static void missing_plugins_are_reported_once(void)
     conf_problem(problems, "a.ini", 1, NULL, "cannot load gone.so");
     is_str(rig_build(arena, raw, "/state", problems, NULL), "a.ini:1: error: cannot load gone.so\n",
            "where it could not be loaded");
+}
+
+static void optional_plugins_may_be_missing(void)
+{
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+
+    is_str(rig_check(arena, "[plugin gone]\nrequired = no\nx = 1\n[bucket a]\ny = 2\n", "/state", NULL), "",
+           "with their sections");
+    is_str(rig_check(arena, "[plugin gone]\nrequired = no\n[quue a]\n", "/state", NULL),
+           "a.ini:3: error: unknown section [quue a]\na.ini:3: hint: did you mean \"queue\"?\n",
+           "but a typing mistake stays one");
+    contains(rig_check(arena, "[plugin gone]\nrequired = yes\n[bucket a]\n", "/state", NULL),
+             "a.ini:3: error: unknown section [bucket a]\n", "and required ones may not");
 }
 
 static void bad_values_give_way_to_defaults(void)
@@ -475,6 +491,7 @@ int main(void)
     run(values_of_other_sections_are_checked_too);
     run(unknown_names_get_a_suggestion);
     run(missing_plugins_are_reported_once);
+    run(optional_plugins_may_be_missing);
     run(bad_values_give_way_to_defaults);
     run(sections_are_found_by_kind_and_name);
     run(the_configuration_outlives_the_files);
