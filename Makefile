@@ -243,7 +243,7 @@ install: all ## honours DESTDIR; a configuration file that exists is kept
 	@for file in $(shared); do install -D -m 644 "$(srcdir)/$$file" "$(call to,$(datadir)/depotd)/$$file" || exit; done
 	$(file >build/depotd.pc,$(pc))
 	install -m 644 build/depotd.pc $(call to,$(libdir)/pkgconfig)
-	@if cd $(srcdir) && $(CURDIR)/build/depotctl completion bash > $(CURDIR)/build/completion 2>/dev/null; then \
+	@if (cd $(srcdir) && $(CURDIR)/build/depotctl completion bash) > build/completion 2>/dev/null; then \
 		install -m 644 build/completion $(call to,$(completions))/depotctl; fi
 
 uninstall: ## remove what install put there; a configuration file that was changed is kept
