@@ -199,7 +199,7 @@ deps-run deps-coverage deps-bench: deps-build
 deps-%:
 	@DEPS=$(DEPS) sh $(srcdir)/tools/deps.sh $*
 demo: deps-run all ## the main job on real files, DEMO_INPUT=DIR for yours
-	@cd $(srcdir) && DEPOT_BUILD=$(CURDIR)/build sh tools/demo.sh
+	@cd $(srcdir) && BUILD=$(CURDIR)/build sh tools/demo.sh
 run: all ## the daemon in the foreground on ./conf.d and ./var
 	@exec build/depotd --foreground
 bench: deps-bench all ## every tests/bench/*.sh
