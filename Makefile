@@ -165,7 +165,7 @@ check-tsan: ## the threaded parts under ThreadSanitizer, in build/tsan
 coverage: deps-coverage ## line and branch coverage of unit and integration, in build/coverage/index.html
 	+@$(call sub_build,coverage,--enable-coverage) && find . -name '*.gcda' -delete && \
 	{ $(MAKE) -k check-unit; $(MAKE) -k check-integration; true; } && \
-	gcovr -r $(srcdir) -f '$(srcdir)/(core|plugins)/' --print-summary --html-details index.html build/obj | tail -n 8
+	gcovr -r $(srcdir) -f '$(srcdir)/(core|plugins)/' --print-summary --html-details index.html build/obj/core build/obj/plugins | tail -n 8
 
 # clang-tidy, a process per file (several files in one call give false reports); redone when the object was
 tidy_txt := $(patsubst build/obj/%.o,build/tidy/%.txt,$(core_obj) $(main_obj) $(ctl_obj) $(foreach p,$(PLUGINS),$(call objects,plugins/$(p))))
@@ -174,8 +174,8 @@ build/tidy/%.txt: build/obj/%.o $(srcdir)/.clang-tidy $(srcdir)/tools/analyzer.h
 	$(call say,TIDY,$*.c)clang-tidy --quiet $(srcdir)/$*.c -- $(std) $(CPPFLAGS) \
 		$(if $(filter core/base/err,$*),,-include $(srcdir)/tools/analyzer.h) \
 		$(if $(filter core/%,$*),$(core_inc),$(public_inc) $($(word 2,$(subst /, ,$*))_CFLAGS)) > $@ 2>&1; echo "status $$?" >> $@
-lint: all $(tidy_txt) ## clang-tidy, cppcheck, shellcheck, luacheck, codespell
-	@$(tap) -t 900 $(call scripts,lint)
+lint: all $(tidy_txt) ## check-style, clang-tidy, cppcheck, shellcheck, luacheck, codespell
+	@$(tap) -t 900 $(if $(DEPOT_TALLY),,$(call scripts,style)) $(call scripts,lint)
 
 # --- fuzzers: clang, the whole core again with libFuzzer's instrumentation, in build/fuzz
 fuzz_cflags := $(std) -O1 -g -Wall -Wextra -Werror -Wshadow -Wstrict-prototypes -Wmissing-prototypes -Wold-style-definition \
