@@ -1,0 +1,261 @@
+/* bind_core.c - the functions of depot.* that belong to the core, and the table depot itself. */
+#include <string.h>
+
+#include "lua/run.h"
+
+enum { FIELDS_BYTES_MAX = 2048, JSON_BYTES_MAX = 16 << 20, SLEEP_MAX_MS = 86400000 };
+
+/* ---- depot.log ---- */
+
+bool bind_log(lua_State *L, depot_level level, const char *text, size_t n, const char *fields)
+{
+    run *r = vm_run(L);
+    const engine_options *opt = &r->engine->opt;
+    char where[160] = "";
+
+    if (r->logged > opt->log_max) {
+        return false;
+    }
+    r->logged += n + 64; /* what a line costs besides its text */
+    if (r->logged > opt->log_max) {
+        static const char last[] = "the script has logged more than it may: its further lines are dropped";
+        opt->log(opt->arg, r->id, DEPOT_LOG_WARN, r->label, "script.log_limit", last, sizeof(last) - 1, NULL);
+        return false;
+    }
+    vm_place(L, where, sizeof(where));
+    opt->log(opt->arg, r->id, level, r->label, where, text, n, fields);
+    return true;
+}
+
+/* (message, fields?) from stack index 1 on. */
+static int log_from(lua_State *L, depot_level level, int first)
+{
+    run        *r = vm_run(L);
+    size_t      n;
+    const char *fields = NULL;
+
+    luaL_checkany(L, first);
+    lua_settop(L, first + 1);
+    const char *text = luaL_tolstring(L, first, &n); /* first: it may run Lua code, which may log */
+    if (!lua_isnil(L, first + 1)) {
+        luaL_checktype(L, first + 1, LUA_TTABLE);
+        depot_buf_reset(&r->scratch);
+        value_encode(L, first + 1, &r->scratch, FIELDS_BYTES_MAX);
+        fields = r->scratch.data;
+    }
+    (void)bind_log(L, level, text, n, fields); /* what is over the limit is told there, once */
+    return 0;
+}
+
+static int log_debug(lua_State *L)
+{
+    return log_from(L, DEPOT_LOG_DEBUG, 1);
+}
+
+static int log_info(lua_State *L)
+{
+    return log_from(L, DEPOT_LOG_INFO, 1);
+}
+
+static int log_warn(lua_State *L)
+{
+    return log_from(L, DEPOT_LOG_WARN, 1);
+}
+
+static int log_error(lua_State *L)
+{
+    return log_from(L, DEPOT_LOG_ERROR, 1);
+}
+
+/* job:log(level, message, fields?) */
+int bind_job_log(lua_State *L)
+{
+    static const char *const names[] = { "debug", "info", "warn", "error", NULL };
+
+    return log_from(L, (depot_level)luaL_checkoption(L, 2, NULL, names), 3);
+}
+
+/* ---- errors as values ---- */
+
+static int finish_try(lua_State *L, int status, lua_KContext context)
+{
+    (void)context;
+    vm_check(L);
+    if (status == LUA_OK || status == LUA_YIELD) {
+        return lua_gettop(L);
+    }
+    if (status == LUA_ERRMEM) {
+        depot_err err = { 0 };
+        (void)DEPOT_FAIL(&err, MEMORY, "not enough memory");
+        fail_push(L, &err, "");
+    } else {
+        fail_wrap(L);
+    }
+    luaL_pushfail(L);
+    lua_insert(L, -2);
+    return 2;
+}
+
+static int try(lua_State *L)
+{
+    luaL_checkany(L, 1);
+    return finish_try(L, lua_pcallk(L, lua_gettop(L) - 1, LUA_MULTRET, 0, 0, finish_try), 0);
+}
+
+/* ---- time, identity, JSON ---- */
+
+/* A number of seconds, or a text with a unit. */
+int64_t bind_duration(lua_State *L, int index)
+{
+    depot_err err = { 0 };
+    int64_t   ms;
+
+    if (lua_type(L, index) == LUA_TNUMBER) {
+        lua_Number seconds = lua_tonumber(L, index);
+        luaL_argcheck(L, seconds >= 0 && seconds <= (lua_Number)INT32_MAX, index, "not a number of seconds");
+        return (int64_t)(seconds * 1000);
+    }
+    const char *text = luaL_checkstring(L, index);
+    if (!depot_parse_duration(text, &ms, &err)) {
+        luaL_argerror(L, index, lua_pushstring(L, err.msg));
+    }
+    return ms;
+}
+
+static int sleep_for(lua_State *L)
+{
+    int64_t ms = bind_duration(L, 1);
+
+    luaL_argcheck(L, ms <= SLEEP_MAX_MS, 1, "longer than a day");
+    run_may_wait(L);
+    return run_sleep(L, ms);
+}
+
+static int now(lua_State *L)
+{
+    lua_pushnumber(L, (lua_Number)depot_wall_us() / 1e6);
+    return 1;
+}
+
+static int uuid(lua_State *L)
+{
+    lua_pushstring(L, depot_uuid(run_scratch(vm_run(L))));
+    return 1;
+}
+
+static int json_encode(lua_State *L)
+{
+    run *r = vm_run(L);
+
+    luaL_checkany(L, 1);
+    depot_buf_reset(&r->scratch);
+    value_encode(L, 1, &r->scratch, JSON_BYTES_MAX);
+    lua_pushlstring(L, r->scratch.data, r->scratch.len);
+    return 1;
+}
+
+static int json_decode(lua_State *L)
+{
+    size_t            n;
+    const char       *text = luaL_checklstring(L, 1, &n);
+    depot_err         err = { 0 };
+    const depot_json *value;
+
+    luaL_argcheck(L, n <= JSON_BYTES_MAX, 1, "larger than 16 MiB");
+    value = depot_json_parse(run_scratch(vm_run(L)), text, n, &err);
+    if (value == NULL) {
+        return fail_raise(L, &err);
+    }
+    value_push(L, value);
+    return 1;
+}
+
+/* ---- events: written like a plugin's function ---- */
+
+static bool emit(depot_ctx *ctx, depot_call *call, depot_err *err)
+{
+    const depot_json *payload = depot_arg_json(call, 1);
+
+    if (payload == NULL) {
+        payload = depot_json_object(depot_call_arena(call));
+    }
+    return depot_emit(ctx, depot_arg_str(call, 0, NULL), payload, err);
+}
+
+const depot_lua_fn bind_rows[] = {
+    { "event.emit", "(name: string, payload?: table)", DEPOT_LUA_WRITE, emit,
+      "Emits an event; when it returns, the durable hooks of the event are recorded." },
+};
+const size_t bind_row_count = DEPOT_N(bind_rows);
+
+const core_fn bind_core_fns[] = {
+    { "array", "(t?: table): table", value_array, "Marks a table as an array, so that it is [] in JSON even when empty." },
+    { "fail", "(err: {code: string, message: string, hint?: string, retry?: string})", fail_depot_fail,
+      "Raises an error of the script's own code; retry is \"no\" (default), \"safe\" or \"uncertain\"." },
+    { "job", "(name: string): fun(def: {run: fun(job: depot.Job): any, timeout?: string|number, max_attempts?: integer})",
+      bind_job_declare, "Declares, at the top of a handler's file, what runs jobs of this type." },
+    { "json.decode", "(text: string): any", json_decode, "The value of a JSON text; null becomes depot.null." },
+    { "json.encode", "(value: any): string", json_encode, "Compact JSON with sorted keys." },
+    { "log.debug", "(message: any, fields?: table)", log_debug, "Writes to the log, at level debug." },
+    { "log.error", "(message: any, fields?: table)", log_error, "Writes to the log: a human must act." },
+    { "log.info", "(message: any, fields?: table)", log_info, "Writes to the log: a change of state." },
+    { "log.warn", "(message: any, fields?: table)", log_warn, "Writes to the log: healed itself, or degraded." },
+    { "now", "(): number", now, "Seconds since 1970, with microseconds." },
+    { "sleep", "(duration: string|number)", sleep_for, "Waits: \"500ms\", \"10s\", or a number of seconds." },
+    { "try", "(f: fun(...): ..., ...): ...", try, "Calls f; its results, or nil and the error as a table." },
+    { "uuid", "(): string", uuid, "A new random UUID." },
+};
+const size_t bind_core_count = DEPOT_N(bind_core_fns);
+
+/* ---- the table ---- */
+
+/* Puts the value at the top into the table at `root` as a.b.c, making the tables between. */
+static void set_path(lua_State *L, int root, const char *path)
+{
+    const char *dot;
+
+    lua_pushvalue(L, root);
+    while ((dot = strchr(path, '.')) != NULL) {
+        lua_pushlstring(L, path, (size_t)(dot - path));
+        lua_pushvalue(L, -1);
+        if (lua_rawget(L, -3) != LUA_TTABLE) {
+            lua_pop(L, 1);
+            lua_newtable(L);
+            lua_pushvalue(L, -2);
+            lua_pushvalue(L, -2);
+            lua_rawset(L, -5);
+        }
+        lua_replace(L, -3);
+        lua_pop(L, 1);
+        path = dot + 1;
+    }
+    lua_pushvalue(L, -2);
+    lua_setfield(L, -2, path);
+    lua_pop(L, 2);
+}
+
+static void add_fns(lua_State *L, int root, const core_fn *fns, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        lua_pushcfunction(L, fns[i].fn);
+        set_path(L, root, fns[i].name);
+    }
+}
+
+void bind_open(lua_State *L)
+{
+    const engine *e = vm_of(L)->engine;
+
+    lua_newtable(L);
+    int root = lua_gettop(L);
+    add_fns(L, root, bind_core_fns, bind_core_count);
+    add_fns(L, root, bind_db_fns, bind_db_count);
+    for (size_t i = 0; i < e->n_bound; i++) {
+        lua_pushlightuserdata(L, &e->bound[i]);
+        lua_pushcclosure(L, bind_call_fn, 1);
+        set_path(L, root, e->bound[i].row->name);
+    }
+    value_push_null(L);
+    lua_setfield(L, root, "null");
+    bind_job_open(L);
+}

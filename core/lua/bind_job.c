@@ -1,0 +1,157 @@
+/* bind_job.c - depot.job(name){…}: what handlers declare, and the job object that their run gets. */
+#include <string.h>
+
+#include "lua/run.h"
+
+#define JOB_META "depot.job"
+
+enum { NAME_BYTES_MAX = 200, ATTEMPTS_MAX = 1000 };
+
+typedef struct declaration {
+    int64_t timeout_ms, max_attempts;
+} declaration;
+
+/* Stack 1: the table. Unknown keys are mistakes that nobody would see. */
+static void check_keys(lua_State *L)
+{
+    static const char *const known[] = { "max_attempts", "run", "timeout" };
+
+    lua_pushnil(L);
+    while (lua_next(L, 1) != 0) {
+        const char *name = lua_type(L, -2) == LUA_TSTRING ? lua_tostring(L, -2) : "a number";
+        bool        found = false;
+        for (size_t i = 0; i < DEPOT_N(known); i++) {
+            found = found || strcmp(known[i], name) == 0;
+        }
+        if (!found) {
+            const char *near = depot_suggest(name, known, DEPOT_N(known));
+            luaL_error(L, "a job has no option '%s'%s%s%s", name, near == NULL ? "" : " (did you mean ",
+                       near == NULL ? "" : near, near == NULL ? "" : "?)");
+        }
+        lua_pop(L, 1);
+    }
+}
+
+static declaration read_declaration(lua_State *L)
+{
+    declaration d = { 0 };
+
+    luaL_checktype(L, 1, LUA_TTABLE);
+    check_keys(L);
+    if (lua_getfield(L, 1, "timeout") != LUA_TNIL) {
+        d.timeout_ms = bind_duration(L, lua_gettop(L));
+        luaL_argcheck(L, d.timeout_ms > 0, 1, "timeout must be more than 0");
+    }
+    if (lua_getfield(L, 1, "max_attempts") != LUA_TNIL) {
+        int is_integer;
+        d.max_attempts = lua_tointegerx(L, -1, &is_integer);
+        luaL_argcheck(L, is_integer && d.max_attempts >= 1 && d.max_attempts <= ATTEMPTS_MAX, 1,
+                      "max_attempts must be an integer from 1 to 1000");
+    }
+    luaL_argcheck(L, lua_getfield(L, 1, "run") == LUA_TFUNCTION, 1, "run must be a function");
+    return d;
+}
+
+static void add_handler(lua_State *L, run *r, const char *name, const declaration *d)
+{
+    engine       *e = r->engine;
+    const source *file = sources_find(e->opt.sources, r->name);
+
+    for (size_t i = 0; i < e->n_handlers; i++) {
+        if (strcmp(e->handlers[i].name, name) == 0) {
+            fail_raisef(L, DEPOT_E_CONFLICT, "the job %s is declared twice: in %s and in %s", name, e->handlers[i].file,
+                        r->name);
+        }
+    }
+    if (e->n_handlers == e->cap_handlers) {
+        size_t   cap = e->cap_handlers * 2 + 32;
+        handler *more = depot_alloc(e->arena, cap * sizeof(*more));
+        if (e->n_handlers > 0) {
+            memcpy(more, e->handlers, e->n_handlers * sizeof(*more));
+        }
+        e->handlers = more;
+        e->cap_handlers = cap;
+    }
+    e->handlers[e->n_handlers++] = (handler){ depot_strdup(e->arena, name), file->path, file->revision, d->timeout_ms,
+                                              d->max_attempts };
+}
+
+/* Upvalue 1: the name. */
+static int declare(lua_State *L)
+{
+    run        *r = vm_run(L);
+    const char *name = lua_tostring(L, lua_upvalueindex(1));
+    declaration d = read_declaration(L); /* its function is on the stack's top now */
+
+    if (r->mode == RUN_DECLARE) {
+        add_handler(L, r, name, &d);
+    } else if (r->mode == RUN_HANDLER && strcmp(name, r->name) == 0) {
+        vm_declare(L);
+    }
+    return 0;
+}
+
+int bind_job_declare(lua_State *L)
+{
+    const run  *r = vm_run(L);
+    size_t      n;
+    const char *name = luaL_checklstring(L, 1, &n);
+
+    luaL_argcheck(L, n > 0 && n <= NAME_BYTES_MAX && strlen(name) == n && strpbrk(name, " \t\r\n") == NULL, 1,
+                  "a job type has 1 to 200 bytes and no blanks");
+    if (r->mode != RUN_DECLARE && r->mode != RUN_HANDLER) {
+        return luaL_error(L, "jobs are declared in files below handlers/ only");
+    }
+    lua_settop(L, 1);
+    lua_pushcclosure(L, declare, 1);
+    return 1;
+}
+
+/* ---- the job object ---- */
+
+/* job:fail(code, message, {retry=, hint=}) */
+static int job_fail(lua_State *L)
+{
+    luaL_checkstring(L, 2);
+    luaL_checkstring(L, 3);
+    lua_settop(L, 4);
+    lua_newtable(L);
+    lua_pushvalue(L, 2);
+    lua_setfield(L, -2, "code");
+    lua_pushvalue(L, 3);
+    lua_setfield(L, -2, "message");
+    if (!lua_isnil(L, 4)) {
+        luaL_checktype(L, 4, LUA_TTABLE);
+        lua_getfield(L, 4, "retry");
+        lua_setfield(L, -2, "retry");
+        lua_getfield(L, 4, "hint");
+        lua_setfield(L, -2, "hint");
+    }
+    lua_replace(L, 1);
+    lua_settop(L, 1);
+    return fail_depot_fail(L);
+}
+
+void bind_job_open(lua_State *L)
+{
+    static const luaL_Reg methods[] = { { "log", bind_job_log }, { "fail", job_fail }, { NULL, NULL } };
+
+    luaL_newmetatable(L, JOB_META);
+    lua_newtable(L);
+    luaL_setfuncs(L, methods, 0);
+    sandbox_seal(L);
+    lua_setfield(L, -2, "__index");
+    lua_pushboolean(L, false);
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 1);
+}
+
+void bind_job_push(lua_State *L, run *r)
+{
+    if (r->arg != NULL && depot_json_typeof(r->arg) == DEPOT_JSON_OBJECT) {
+        value_push(L, r->arg);
+    } else {
+        lua_newtable(L);
+    }
+    luaL_setmetatable(L, JOB_META);
+}

@@ -1,0 +1,372 @@
+/* engine.c - life of a script: state, steps between waits, end. */
+#include "lua/engine.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "lua/run.h"
+
+enum { IDLE_STATES_MAX = 64 };
+
+static const char *const mode_names[] = { [RUN_HANDLER] = "handler", [RUN_FILE] = "file", [RUN_EVAL] = "eval",
+                                          [RUN_DECLARE] = "declare" };
+
+const char *run_mode_name(run_mode mode)
+{
+    return mode_names[mode];
+}
+
+bool run_mode_by_name(const char *name, run_mode *out)
+{
+    for (size_t i = 0; i < DEPOT_N(mode_names); i++) {
+        if (strcmp(name, mode_names[i]) == 0) {
+            *out = (run_mode)i;
+            return true;
+        }
+    }
+    return false;
+}
+
+depot_arena *run_scratch(run *r)
+{
+    depot_arena_free(r->scratch_arena);
+    r->scratch_arena = depot_arena_new();
+    return r->scratch_arena;
+}
+
+/* ---- the end of a run ---- */
+
+static void explain_kill(run *r)
+{
+    switch ((kill_reason)r->killed) {
+    case KILL_WALL:
+        DEPOT_FAIL(&r->err, TIMEOUT, "%s was stopped at its deadline after %lld ms", r->label,
+                   (long long)(depot_now_us() - r->started_us) / 1000);
+        depot_hint(&r->err, "give it a longer timeout, or less to do at a time");
+        break;
+    case KILL_CPU:
+        DEPOT_FAIL(&r->err, TIMEOUT, "%s was stopped after %lld ms of CPU time without a wait", r->label,
+                   (long long)r->engine->opt.cpu_max_ms);
+        depot_hint(&r->err, "an endless loop? long computations may call depot.sleep(0) now and then");
+        break;
+    case KILL_CANCEL:
+        DEPOT_FAIL(&r->err, CANCELED, "%s was canceled", r->label);
+        break;
+    case KILL_NONE:
+        DEPOT_FAIL(&r->err, LUA, "%s ended in a way that it should not", r->label);
+        break;
+    }
+}
+
+void run_free(run *r)
+{
+    if (r->last != NULL) {
+        r->last->kind->free(r->last);
+    }
+    depot_buf_free(&r->scratch);
+    depot_buf_free(&r->json);
+    depot_buf_free(&r->trace);
+    depot_arena_free(r->scratch_arena);
+    depot_arena_free(r->arena);
+    free(r);
+}
+
+void engine_give_vm(engine *e, vm *v, bool good)
+{
+    size_t n = 0;
+
+    for (const vm *i = e->idle; i != NULL; i = i->next) {
+        n++;
+    }
+    if (!good || n >= IDLE_STATES_MAX || !vm_reset(v)) {
+        vm_free(v);
+        return;
+    }
+    v->next = e->idle;
+    e->idle = v;
+}
+
+static void run_end(run *r)
+{
+    engine *e = r->engine;
+
+    op_orphan(r);
+    bind_db_end(r);
+    if (!r->ok && (r->killed != KILL_NONE || r->err.code == DEPOT_OK)) {
+        explain_kill(r);
+    }
+    if (r->prev != NULL) {
+        r->prev->next = r->next;
+    } else {
+        e->runs = r->next;
+    }
+    if (r->next != NULL) {
+        r->next->prev = r->prev;
+    }
+    e->n_runs--;
+    engine_give_vm(e, r->vm, r->killed == KILL_NONE);
+    r->vm = NULL;
+    r->ended = true;
+    if (r->mode == RUN_DECLARE) {
+        return; /* engine_load looks at it */
+    }
+    depot_script_result res = { .ok = r->ok, .json = r->ok ? r->json.data : "null", .err = r->err,
+                                .where = r->ok ? "" : r->where, .trace = r->ok || r->trace.data == NULL ? "" : r->trace.data,
+                                .cpu_us = r->cpu_us, .wall_us = depot_now_us() - r->started_us };
+    e->opt.done(e->opt.arg, r->id, &res);
+    run_free(r);
+}
+
+/* ---- steps ---- */
+
+static void interrupt(run *r, kill_reason reason)
+{
+    r->killed = reason;
+    op_orphan(r);
+    engine_step(r);
+}
+
+static void arm_wall(engine *e);
+
+static run *overdue_run(const engine *e, int64_t now, int64_t *out_next_ms)
+{
+    *out_next_ms = INT64_MAX;
+    for (run *r = e->runs; r != NULL; r = r->next) {
+        if (r->op != NULL && r->deadline_ms <= now) {
+            return r;
+        }
+        if (r->op != NULL && r->deadline_ms < *out_next_ms) {
+            *out_next_ms = r->deadline_ms;
+        }
+    }
+    return NULL;
+}
+
+static void on_wall(uv_timer_t *timer)
+{
+    engine *e = timer->data;
+    int64_t next;
+
+    e->wall_due_ms = INT64_MAX;
+    for (run *r; (r = overdue_run(e, depot_now_ms(), &next)) != NULL;) {
+        interrupt(r, KILL_WALL);
+    }
+    arm_wall(e);
+}
+
+static void arm_wall(engine *e)
+{
+    int64_t now = depot_now_ms();
+    int64_t next;
+
+    if (overdue_run(e, now, &next) != NULL) {
+        next = now;
+    }
+    if (next < e->wall_due_ms) {
+        e->wall_due_ms = next;
+        uv_update_time(e->opt.loop);
+        uv_timer_start(e->wall, on_wall, (uint64_t)(next - now), 0);
+    }
+}
+
+void engine_step(run *r)
+{
+    engine *e = r->engine;
+    int     n;
+
+    deadline_begin(&e->deadline, r->co, &r->killed, r->deadline_ms * 1000, e->opt.cpu_max_ms * 1000);
+    int status = lua_resume(r->co, r->vm->L, 0, &n);
+    r->cpu_us += deadline_end(&e->deadline);
+    if (status == LUA_YIELD && r->op != NULL && r->killed == KILL_NONE) {
+        lua_pop(r->co, n);
+        arm_wall(e);
+    } else if (status == LUA_YIELD && r->killed != KILL_NONE) {
+        interrupt(r, (kill_reason)r->killed); /* the deadline passed in the very moment of yielding */
+    } else {
+        run_end(r);
+    }
+}
+
+/* ---- starting ---- */
+
+vm *engine_take_vm(engine *e)
+{
+    vm *v = e->idle;
+
+    if (v == NULL) {
+        return vm_new(e);
+    }
+    e->idle = v->next;
+    v->next = NULL;
+    return v;
+}
+
+static bool parse_arg(run *r, const run_spec *spec, depot_err *err)
+{
+    if (spec->arg_len == 0) {
+        return true;
+    }
+    r->arg = depot_json_parse(r->arena, spec->arg, spec->arg_len, err);
+    if (r->arg == NULL) {
+        return depot_wrap(err, "argument of %s", r->label);
+    }
+    return true;
+}
+
+run *run_new(engine *e, const run_spec *spec, depot_err *err)
+{
+    run *r = depot_xalloc(sizeof(*r));
+    vm  *v;
+
+    r->engine = e;
+    r->arena = depot_arena_new();
+    r->id = spec->id;
+    r->mode = spec->mode;
+    r->name = depot_strdup(r->arena, spec->name);
+    r->label = depot_strdup(r->arena, spec->label == NULL ? spec->name : spec->label);
+    r->started_us = depot_now_us();
+    r->deadline_ms = depot_now_ms() + spec->timeout_ms;
+    if (!parse_arg(r, spec, err)) {
+        run_free(r);
+        return NULL;
+    }
+    v = engine_take_vm(e);
+    if (v == NULL || !vm_prepare(v, r, err)) {
+        if (v == NULL) {
+            DEPOT_FAIL(err, MEMORY, "no memory for a Lua state within the limit of %lld bytes", (long long)e->opt.memory_max);
+        } else {
+            vm_free(v);
+        }
+        run_free(r);
+        return NULL;
+    }
+    r->next = e->runs;
+    if (r->next != NULL) {
+        r->next->prev = r;
+    }
+    e->runs = r;
+    e->n_runs++;
+    return r;
+}
+
+bool engine_run(engine *e, const run_spec *spec, depot_err *err)
+{
+    run *r = run_new(e, spec, err);
+
+    if (r == NULL) {
+        return false;
+    }
+    engine_step(r);
+    return true;
+}
+
+void engine_cancel(engine *e, uint64_t id)
+{
+    for (run *r = e->runs; r != NULL; r = r->next) {
+        if (r->id == id && r->op != NULL) {
+            interrupt(r, KILL_CANCEL);
+            return;
+        }
+    }
+}
+
+size_t engine_running(const engine *e)
+{
+    return e->n_runs;
+}
+
+bool engine_is_idle(const engine *e)
+{
+    return e->n_runs == 0 && e->n_busy == 0;
+}
+
+size_t engine_overdue(const engine *e)
+{
+    return bind_call_overdue(e);
+}
+
+/* ---- the engine itself ---- */
+
+static bool bind_one(engine *e, depot_ctx *ctx, const depot_lua_fn *row, depot_err *err)
+{
+    for (size_t i = 0; i < e->n_bound; i++) {
+        if (strcmp(e->bound[i].row->name, row->name) == 0) {
+            return DEPOT_FAIL(err, PLUGIN, "the function depot.%s is offered twice", row->name);
+        }
+    }
+    bound_fn *fn = &e->bound[e->n_bound];
+    fn->ctx = ctx;
+    fn->row = row;
+    if (!signature_parse(row->signature, &fn->sig, err)) {
+        return depot_wrap(err, "depot.%s", row->name);
+    }
+    e->n_bound++;
+    return true;
+}
+
+static bool bind_all(engine *e, depot_err *err)
+{
+    host  *h = e->opt.host;
+    size_t n = bind_row_count;
+
+    for (size_t i = 0; h != NULL && i < host_count(h); i++) {
+        n += host_plugin(h, i)->n_lua;
+    }
+    e->bound = depot_alloc(e->arena, n * sizeof(*e->bound));
+    for (size_t i = 0; i < bind_row_count; i++) {
+        if (!bind_one(e, h == NULL ? NULL : host_plugin(h, 0), &bind_rows[i], err)) {
+            return false;
+        }
+    }
+    for (size_t i = 0; h != NULL && i < host_count(h); i++) {
+        depot_ctx *ctx = host_plugin(h, i);
+        for (size_t f = 0; f < ctx->n_lua; f++) {
+            if (!bind_one(e, ctx, &ctx->lua[f], err)) {
+                return depot_wrap(err, "plugin %s", ctx->name);
+            }
+        }
+    }
+    return true;
+}
+
+bool engine_new(const engine_options *options, engine **out, depot_err *err)
+{
+    engine *e = depot_xalloc(sizeof(*e));
+
+    *out = NULL;
+    e->opt = *options;
+    e->arena = depot_arena_new();
+    e->wall_due_ms = INT64_MAX;
+    if (!bind_all(e, err) || !deadline_init(&e->deadline, err)) {
+        depot_arena_free(e->arena);
+        free(e);
+        return false;
+    }
+    e->wall = depot_xalloc(sizeof(*e->wall));
+    uv_timer_init(e->opt.loop, e->wall);
+    uv_unref((uv_handle_t *)e->wall);
+    e->wall->data = e;
+    *out = e;
+    return true;
+}
+
+static void free_handle(uv_handle_t *handle)
+{
+    free(handle);
+}
+
+void engine_free(engine *e)
+{
+    if (e == NULL) {
+        return;
+    }
+    while (e->idle != NULL) {
+        vm *v = e->idle;
+        e->idle = v->next;
+        vm_free(v);
+    }
+    uv_close((uv_handle_t *)e->wall, free_handle);
+    deadline_fini(&e->deadline);
+    depot_arena_free(e->arena);
+    free(e);
+}

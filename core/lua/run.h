@@ -1,0 +1,181 @@
+/* run.h - inside of core/lua: states, scripts under way and what they wait for.
+ *
+ * Two rules hold in every file that includes lua.h: (1) Lua raises by longjmp, so a function that may raise owns nothing:
+ * what must be freed hangs on the run; (2) what waits does so through run_wait and nothing else. */
+#ifndef LUA_RUN_H
+#define LUA_RUN_H
+
+#include <lauxlib.h>
+#include <lua.h>
+#include <lualib.h>
+
+#include "lua/deadline.h"
+#include "lua/engine.h"
+#include "lua/signature.h"
+
+typedef struct run run;
+typedef struct op op;
+
+/* A function of a plugin, ready to be called. */
+typedef struct bound_fn {
+    depot_ctx          *ctx;
+    const depot_lua_fn *row;
+    signature           sig;
+} bound_fn;
+
+/* One Lua state. Serves one script at a time, so that its memory limit is that script's. */
+typedef struct vm {
+    lua_State *L;
+    engine    *engine;
+    run       *run; /* NULL: idle */
+    size_t     used, max;
+    struct vm *next; /* idle ones */
+} vm;
+
+/* Something that a script waits for. Lives until the next wait of its run, or its run's end. */
+typedef struct op_kind {
+    const char *name;
+    /* Blocks until finished, at most until until_ms; only for scripts that cannot yield just now. */
+    void (*block)(op *o, int64_t until_ms);
+    int (*push)(lua_State *L, op *o); /* finished: results onto the stack, or raises */
+    void (*abandon)(op *o);           /* the run went on without it: end soon; frees itself when it can */
+    void (*free)(op *o);
+} op_kind;
+struct op {
+    const op_kind *kind;
+    run           *run; /* NULL: abandoned */
+    bool           finished;
+};
+
+struct run {
+    engine      *engine;
+    vm          *vm;
+    lua_State   *co; /* main coroutine */
+    depot_arena *arena;
+    uint64_t     id;
+    run_mode     mode;
+    const char  *name, *label;
+    const depot_json *arg; /* NULL: none */
+    volatile sig_atomic_t killed; /* kill_reason */
+    int64_t      started_us, deadline_ms, cpu_us;
+    op          *op;        /* waits for it; NULL: runs, or has not begun */
+    op          *last;      /* its results are being used */
+    bool         blocking;  /* op is being waited for without giving back the loop */
+    depot_buf    scratch;   /* for conversions; whoever uses it resets it first */
+    depot_arena *scratch_arena;
+    void        *db;        /* bind_db's connection of an open transaction; NULL: none */
+    size_t       logged;    /* bytes of log text */
+    bool         ended;
+    /* result */
+    bool         ok;
+    depot_buf    json, trace;
+    char         where[160];
+    depot_err    err;
+    run         *prev, *next;
+};
+
+struct engine {
+    engine_options opt;
+    deadline       deadline;
+    bound_fn      *bound;
+    size_t         n_bound;
+    depot_arena   *arena; /* bound functions, handlers */
+    handler       *handlers;
+    size_t         n_handlers, cap_handlers;
+    vm            *idle;
+    run           *runs;
+    size_t         n_runs;
+    size_t         n_busy;      /* calls on the thread pool, timers, statements: what the loop still holds */
+    struct depot_call *orphans; /* calls whose script has ended */
+    uv_timer_t    *wall;        /* fires when the next waiting run is over its deadline */
+    int64_t        wall_due_ms; /* INT64_MAX: not armed */
+};
+
+/* ---- vm.c ---- */
+vm  *vm_new(engine *e); /* NULL: out of memory */
+void vm_free(vm *v);
+vm  *vm_of(lua_State *L);
+run *vm_run(lua_State *L); /* the script that runs in this state; raises if none does */
+/* Pushes the chunk of a file. false: an error message is pushed instead (file:line: text). */
+bool vm_push_file(lua_State *L, const source *file);
+/* Starts a coroutine for the run on the state; its body is on the coroutine's stack afterwards. */
+bool vm_prepare(vm *v, run *r, depot_err *err);
+bool vm_reset(vm *v); /* after a run: false if the state is not worth keeping */
+void vm_declare(lua_State *L); /* the function on top is what the wanted handler runs; pops it */
+/* Where the innermost Lua function stands, "handlers/store.lua:12"; "" if none is active. */
+void vm_place(lua_State *L, char *out, size_t size);
+/* Raises if the script is to end: called by every C function that goes round in a loop, and after every protected call. */
+void vm_check(lua_State *L);
+
+/* ---- wait.c ---- */
+/* Leaves a C function to wait: return run_wait(L, o); o must have been started. Gives what o's push gives. */
+int  run_wait(lua_State *L, op *o);
+void run_wait_here(lua_State *L); /* waits for run->op without yielding */
+bool run_may_wait(lua_State *L);  /* raises when this mode of script may not wait */
+void op_keep(run *r, op *o);      /* the run frees it from here on; run_wait comes next, or an error does */
+void op_done(op *o);              /* on the loop's thread, from a loop callback: continue the script */
+void op_orphan(run *r);           /* let go of what the run waits for */
+int  run_sleep(lua_State *L, int64_t ms);
+
+/* ---- engine.c ---- */
+run *run_new(engine *e, const run_spec *spec, depot_err *err); /* NULL: failed; engine_step starts it */
+void run_free(run *r); /* only one that engine_step has ended in RUN_DECLARE: others free themselves */
+void engine_step(run *r);
+vm  *engine_take_vm(engine *e); /* NULL: no memory */
+void engine_give_vm(engine *e, vm *v, bool good);
+
+/* ---- fail.c ---- */
+void fail_open(lua_State *L);                              /* metatable of errors */
+void fail_push(lua_State *L, const depot_err *err, const char *where);
+int  fail_raise(lua_State *L, const depot_err *err);       /* as a structured error, with the caller's place */
+int  fail_raisef(lua_State *L, depot_code code, const char *fmt, ...) DEPOT_PRINTF(3, 4);
+int  fail_syntax(lua_State *L);                            /* raises LUA_SYNTAX with the compiler's message on top */
+void fail_wrap(lua_State *L);                              /* the error value on top becomes a structured one, in place */
+void fail_read(lua_State *L, int index, run *r);           /* an error value becomes the run's result */
+int  fail_depot_fail(lua_State *L);                        /* depot.fail{…} */
+
+/* ---- value.c ---- */
+void        value_open(lua_State *L);                          /* depot.null and depot.array's metatables */
+void        value_push(lua_State *L, const depot_json *value); /* null becomes depot.null */
+depot_json *value_json(lua_State *L, int index, depot_arena *arena);            /* raises; arena belongs to the run or an op */
+void        value_encode(lua_State *L, int index, depot_buf *out, size_t max); /* raises; out belongs to the run or an op */
+void        value_push_null(lua_State *L);
+bool        value_is_null(lua_State *L, int index);
+int         value_array(lua_State *L); /* depot.array(t) */
+
+/* ---- sandbox.c ---- */
+void sandbox_open(lua_State *L);    /* builds the environment; it becomes the state's globals */
+void sandbox_begin_run(lua_State *L); /* forgets what modules the run before had loaded, seeds math.random */
+/* The table at the top becomes read-only, as do all tables in it; a proxy takes its place. */
+void sandbox_seal(lua_State *L);
+bool sandbox_is_sealed(lua_State *L, int index);
+extern const luaL_Reg lib_base[], lib_string[], lib_table[], lib_coroutine[]; /* our own versions */
+int lib_sort(lua_State *L); /* the library's table.sort on top becomes ours */
+void lib_base_begin_run(lua_State *L);
+
+/* ---- bindings ---- */
+typedef struct core_fn {
+    const char   *name, *signature;
+    lua_CFunction fn;
+    const char   *doc;
+} core_fn;
+extern const core_fn bind_core_fns[];
+extern const size_t  bind_core_count;
+depot_arena *run_scratch(run *r); /* emptied by each call: for conversions of the C function that runs now */
+void           bind_open(lua_State *L); /* pushes the table of depot.*, not sealed yet */
+void           bind_job_push(lua_State *L, run *r); /* the object that a handler's run gets */
+bool           bind_log(lua_State *L, depot_level level, const char *text, size_t n, const char *fields); /* false: over limit */
+
+int    bind_call_fn(lua_State *L);          /* upvalue 1: bound_fn as light userdata */
+size_t bind_call_overdue(const engine *e);  /* see engine_overdue */
+int    bind_job_declare(lua_State *L);      /* depot.job(name) */
+int    bind_job_log(lua_State *L);          /* job:log(level, message, fields?) */
+int64_t bind_duration(lua_State *L, int index); /* "10s" or a number of seconds, in ms; raises */
+void   bind_job_open(lua_State *L);         /* methods of the job object */
+extern const depot_lua_fn bind_rows[];      /* functions of the core that are written like those of plugins */
+extern const size_t       bind_row_count;
+extern const core_fn bind_db_fns[];
+extern const size_t  bind_db_count;
+void bind_db_end(run *r); /* an open transaction of an ended script is rolled back */
+
+#endif

@@ -1,0 +1,217 @@
+/* sandbox.c - the environment of scripts, built from nothing by the list below; a name that is not listed does not exist.
+ * All its tables are read-only, so nothing that one script does is seen by the next. */
+#include <string.h>
+
+#include "lua/run.h"
+
+/* What is taken from Lua's library as it is. tests/golden/lua-names.txt says the same from the script's side. */
+static const char *const base_names[] = { "assert", "error",  "getmetatable", "ipairs",   "next",     "pairs", "rawequal",
+                                          "rawget", "rawlen", "select",       "tonumber", "tostring", "type",  "_VERSION" };
+static const char *const string_names[] = { "byte",     "char",    "format", "len",    "lower", "pack",
+                                            "packsize", "reverse", "sub",    "unpack", "upper" };
+static const char *const table_names[] = { "pack", "sort", "unpack" };
+static const char *const math_names[] = { "abs",  "acos", "asin",       "atan",  "ceil",       "cos",  "deg",
+                                          "exp",  "floor", "fmod",      "huge",  "log",        "max",  "maxinteger",
+                                          "min",  "mininteger", "modf", "pi",    "rad",        "random", "randomseed",
+                                          "sin",  "sqrt", "tan",        "tointeger", "type",   "ult" };
+static const char *const utf8_names[] = { "char", "charpattern", "codepoint", "codes", "len", "offset" };
+static const char *const os_names[] = { "clock", "date", "difftime", "time" };
+
+typedef struct library {
+    const char        *name; /* NULL: the environment itself */
+    lua_CFunction      open;
+    const char *const *names;
+    size_t             n;
+    const luaL_Reg    *own; /* replaces or adds */
+} library;
+static const library libraries[] = {
+    { NULL, luaopen_base, base_names, DEPOT_N(base_names), lib_base },
+    { "string", luaopen_string, string_names, DEPOT_N(string_names), lib_string },
+    { "table", luaopen_table, table_names, DEPOT_N(table_names), lib_table },
+    { "math", luaopen_math, math_names, DEPOT_N(math_names), NULL },
+    { "utf8", luaopen_utf8, utf8_names, DEPOT_N(utf8_names), NULL },
+    { "os", luaopen_os, os_names, DEPOT_N(os_names), NULL },
+    { "coroutine", NULL, NULL, 0, lib_coroutine },
+};
+
+static const char sealed_key = 's', seed_key = 'r';
+
+/* ---- read-only tables: an empty table in front, whose metatable leads to the real one ---- */
+
+static int refuse_write(lua_State *L)
+{
+    return luaL_error(L, "the table is read-only (field '%s')", luaL_tolstring(L, 2, NULL));
+}
+
+/* Upvalue 1: the real table. It must not fall into the hands of the script, as next's state would. */
+static int sealed_next(lua_State *L)
+{
+    lua_settop(L, 2);
+    if (lua_next(L, lua_upvalueindex(1)) != 0) {
+        return 2;
+    }
+    lua_pushnil(L);
+    return 1;
+}
+
+static int sealed_pairs(lua_State *L)
+{
+    lua_pushvalue(L, lua_upvalueindex(1));
+    lua_pushcclosure(L, sealed_next, 1);
+    lua_pushvalue(L, 1);
+    lua_pushnil(L);
+    return 3;
+}
+
+bool sandbox_is_sealed(lua_State *L, int index)
+{
+    bool sealed;
+
+    if (!lua_getmetatable(L, index)) {
+        return false;
+    }
+    lua_rawgetp(L, -1, &sealed_key);
+    sealed = lua_toboolean(L, -1);
+    lua_pop(L, 2);
+    return sealed;
+}
+
+/* The proxy of the table at the top takes its place. */
+static void seal_one(lua_State *L)
+{
+    lua_newtable(L);
+    lua_createtable(L, 0, 5);
+    lua_pushvalue(L, -3);
+    lua_setfield(L, -2, "__index");
+    lua_pushcfunction(L, refuse_write);
+    lua_setfield(L, -2, "__newindex");
+    lua_pushvalue(L, -3);
+    lua_pushcclosure(L, sealed_pairs, 1);
+    lua_setfield(L, -2, "__pairs");
+    lua_pushboolean(L, false);
+    lua_setfield(L, -2, "__metatable");
+    lua_pushboolean(L, true);
+    lua_rawsetp(L, -2, &sealed_key);
+    lua_setmetatable(L, -2);
+    lua_remove(L, -2);
+}
+
+void sandbox_seal(lua_State *L)
+{
+    int table = lua_gettop(L);
+
+    luaL_checkstack(L, 8, "nested too deep");
+    lua_pushnil(L);
+    while (lua_next(L, table) != 0) {
+        if (lua_istable(L, -1) && !sandbox_is_sealed(L, lua_gettop(L))) {
+            sandbox_seal(L);
+            lua_pushvalue(L, -2);
+            lua_insert(L, -2);
+            lua_rawset(L, table); /* an existing key: lua_next goes on */
+        } else {
+            lua_pop(L, 1);
+        }
+    }
+    seal_one(L);
+}
+
+/* ---- the environment ---- */
+
+static int refuse_global(lua_State *L)
+{
+    return luaL_error(L, "variable '%s' is not declared: write local", luaL_tolstring(L, 2, NULL));
+}
+
+static int refuse_undefined(lua_State *L)
+{
+    return luaL_error(L, "there is no variable '%s'", luaL_tolstring(L, 2, NULL));
+}
+
+/* Stack: the library's own table on top. Adds the listed names to the table at `target`. */
+static void take_names(lua_State *L, const library *lib, int target)
+{
+    for (size_t i = 0; i < lib->n; i++) {
+        lua_getfield(L, -1, lib->names[i]);
+        if (lib->own == lib_table && strcmp(lib->names[i], "sort") == 0) {
+            lib_sort(L);
+        }
+        lua_setfield(L, target, lib->names[i]);
+    }
+}
+
+static void add_library(lua_State *L, const library *lib, int env)
+{
+    int target = env;
+
+    if (lib->name != NULL) {
+        lua_newtable(L);
+        target = lua_gettop(L);
+    }
+    if (lib->open != NULL) {
+        lua_pushcfunction(L, lib->open);
+        lua_call(L, 0, 1);
+        take_names(L, lib, target);
+        lua_pop(L, 1);
+    }
+    if (lib->own != NULL) {
+        lua_pushvalue(L, target);
+        luaL_setfuncs(L, lib->own, 0);
+        lua_pop(L, 1);
+    }
+    if (lib->name != NULL) {
+        lua_setfield(L, env, lib->name);
+    }
+}
+
+/* Methods of texts are the sandbox's string functions. */
+static void set_string_methods(lua_State *L, int env)
+{
+    lua_pushliteral(L, "");
+    lua_getmetatable(L, -1);
+    lua_getfield(L, env, "string");
+    lua_setfield(L, -2, "__index");
+    lua_pushboolean(L, false);
+    lua_setfield(L, -2, "__metatable");
+    lua_pop(L, 2);
+}
+
+void sandbox_open(lua_State *L)
+{
+    lua_newtable(L);
+    int env = lua_gettop(L);
+    /* luaopen_base writes into the globals: a table that is thrown away below */
+    for (size_t i = 0; i < DEPOT_N(libraries); i++) {
+        add_library(L, &libraries[i], env);
+    }
+    lua_getfield(L, env, "math");
+    lua_getfield(L, -1, "randomseed");
+    lua_rawsetp(L, LUA_REGISTRYINDEX, &seed_key);
+    lua_pop(L, 1);
+    bind_open(L);
+    lua_setfield(L, env, "depot");
+    lua_createtable(L, 0, 1); /* reading what is not there */
+    lua_pushcfunction(L, refuse_undefined);
+    lua_setfield(L, -2, "__index");
+    lua_setmetatable(L, env);
+    sandbox_seal(L);
+    env = lua_gettop(L);
+    lua_getmetatable(L, env); /* a better text than for other tables */
+    lua_pushcfunction(L, refuse_global);
+    lua_setfield(L, -2, "__newindex");
+    lua_pop(L, 1);
+    set_string_methods(L, env);
+    lua_rawseti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
+    lua_gc(L, LUA_GCCOLLECT, 0);
+}
+
+void sandbox_begin_run(lua_State *L)
+{
+    uint64_t seed[2];
+
+    lib_base_begin_run(L);
+    depot_random(seed, sizeof(seed));
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &seed_key);
+    lua_pushinteger(L, (lua_Integer)seed[0]);
+    lua_pushinteger(L, (lua_Integer)seed[1]);
+    lua_call(L, 2, 0);
+}
