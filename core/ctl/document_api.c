@@ -93,7 +93,8 @@ static void add_verb(const library *l, const verb *v, depot_buf *out)
     if (v->route != NULL) {
         depot_buf_addf(out, " (`%s %s`, role %s)", v->route->method, v->route->path, roles[v->route->role]);
     }
-    depot_buf_adds(out, v->local == NULL ? ".\n" : v->route == NULL ? ". Needs no daemon.\n" : ". Works without the daemon too.\n");
+    bool offline = v->local != NULL && v->local->run != NULL;
+    depot_buf_adds(out, !offline ? ".\n" : v->route == NULL ? ". Needs no daemon.\n" : ". Works without the daemon too.\n");
     if (v->n_fields == 0) {
         return;
     }

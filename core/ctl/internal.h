@@ -47,6 +47,7 @@ int show_config(ctl *c, const verb_call *call, const depot_json *reply);
 int local_enable(ctl *c, const verb_call *call);
 int local_disable(ctl *c, const verb_call *call);
 int local_plugin_list(ctl *c, const verb_call *call);
+int show_plugins(ctl *c, const verb_call *call, const depot_json *reply);
 int local_plugin_show(ctl *c, const verb_call *call);
 int local_migrate_status(ctl *c, const verb_call *call);
 int local_migrate_up(ctl *c, const verb_call *call);

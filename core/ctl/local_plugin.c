@@ -18,6 +18,16 @@ static bool is_enabled(const conf_raw *raw, const char *name)
     return false;
 }
 
+static bool has_name(const depot_json *rows, const char *name)
+{
+    for (size_t i = 0; i < depot_json_len(rows); i++) {
+        if (strcmp(depot_json_get_str(depot_json_at(rows, i), "name", ""), name) == 0) {
+            return true;
+        }
+    }
+    return false;
+}
+
 static void add_loaded(ctl *c, const conf_raw *raw, depot_json *list)
 {
     for (size_t i = 0; i < host_count(c->host); i++) {
@@ -48,6 +58,32 @@ void ctl_broken_plugins(ctl *c, depot_json *list)
         free(files[i]);
     }
     free(files);
+}
+
+/* The daemon knows those that it has loaded; what else lies in the folder is worth a line. */
+int show_plugins(ctl *c, const verb_call *call, const depot_json *reply)
+{
+    depot_json *list = depot_json_array(c->arena);
+
+    for (size_t i = 0; i < depot_json_len(reply); i++) {
+        const depot_json *row = depot_json_at(reply, i);
+
+        depot_json_add(list, depot_json_pack(c->arena, "{s:s?, s:s?, s:s?, s:s?, s:s?}", "name",
+                                             depot_json_get_str(row, "name", NULL), "version",
+                                             depot_json_get_str(row, "version", NULL), "state",
+                                             depot_json_get_str(row, "state", NULL), "summary",
+                                             depot_json_get_str(row, "summary", NULL), "why",
+                                             depot_json_get_str(row, "why", NULL)));
+    }
+    for (size_t i = 1; i < host_count(c->host) && c->options.url == NULL; i++) {
+        const depot_ctx *ctx = host_plugin(c->host, i);
+
+        if (!has_name(reply, ctx->name)) {
+            depot_json_add(list, depot_json_pack(c->arena, "{s:s, s:s?, s:s, s:s?}", "name", ctx->name, "version",
+                                                 ctx->desc.version, "state", "disabled", "summary", ctx->desc.summary));
+        }
+    }
+    return ctl_print(c, call, list);
 }
 
 int local_plugin_list(ctl *c, const verb_call *call)

@@ -95,25 +95,36 @@ static bool draft_position(draft *d, depot_arena *arena, const char *token, size
     return true;
 }
 
-static bool read_pattern(draft *d, depot_arena *arena, const char *pattern, bool upload, verb *v, depot_err *err)
+/* The words in front of the first argument. */
+static const char *words_of(depot_arena *arena, const char *pattern, size_t *out_n)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf words = { 0 };
 
-    for (const char *p = pattern + strspn(pattern, " "); *p != '\0'; p += strspn(p, " ")) {
+    *out_n = 0;
+    for (const char *p = pattern + strspn(pattern, " "); *p != '\0' && *p != '<' && *p != '['; p += strspn(p, " ")) {
         size_t n = strcspn(p, " ");
 
-        if (*p == '<' || *p == '[') {
-            if (!draft_position(d, arena, p, n, upload, err)) {
-                return false;
-            }
-        } else if (d->n_args == 0) {
-            depot_buf_addf(&words, "%s%.*s", words.len == 0 ? "" : " ", (int)n, p);
-            v->n_words++;
+        depot_buf_addf(&words, "%s%.*s", *out_n == 0 ? "" : " ", (int)n, p);
+        (*out_n)++;
+        p += n;
+    }
+    return depot_strndup(arena, words.data == NULL ? "" : words.data, words.len);
+}
+
+static bool read_arguments(draft *d, depot_arena *arena, const char *pattern, bool upload, depot_err *err)
+{
+    for (const char *p = pattern + strcspn(pattern, "<["); *p != '\0'; p += strspn(p, " ")) {
+        size_t n = strcspn(p, " ");
+
+        if (*p != '<' && *p != '[') {
+            return DEPOT_FAIL(err, BUG, "a word stands behind an argument");
+        }
+        if (!draft_position(d, arena, p, n, upload, err)) {
+            return false;
         }
         p += n;
     }
-    v->words = depot_strdup(arena, words.data == NULL ? "" : words.data);
-    return v->n_words > 0 || DEPOT_FAIL(err, BUG, "a verb needs a word");
+    return true;
 }
 
 static void finish(const draft *d, depot_arena *arena, verb *v)
@@ -133,20 +144,21 @@ static void finish(const draft *d, depot_arena *arena, verb *v)
     v->n_args = d->n_args;
 }
 
+/* Route, local row and pattern are set: everything else follows from them. */
 static bool build(depot_arena *arena, verb *v, depot_err *err)
 {
     draft d = { .n_fields = 0 };
     bool  upload = v->route != NULL && (v->route->flags & DEPOT_ROUTE_UPLOAD) != 0;
 
-    v->n_words = 0;
-    if (v->route != NULL &&
-        (!draft_add_all(&d, v->route->request, err) || !draft_add_path(&d, arena, v->route->path, err))) {
-        return depot_wrap(err, "verb \"%s\" of %s", v->pattern, v->owner);
+    v->words = words_of(arena, v->pattern, &v->n_words);
+    bool fine = v->n_words > 0 || DEPOT_FAIL(err, BUG, "a verb needs a word");
+    if (v->route != NULL) {
+        fine = fine && draft_add_all(&d, v->route->request, err) && draft_add_path(&d, arena, v->route->path, err);
     }
-    if (v->local != NULL && !draft_add_all(&d, v->local->fields, err)) {
-        return depot_wrap(err, "verb \"%s\" of %s", v->pattern, v->owner);
+    if (v->local != NULL) {
+        fine = fine && draft_add_all(&d, v->local->fields, err);
     }
-    if (!read_pattern(&d, arena, v->pattern, upload, v, err)) {
+    if (!fine || !read_arguments(&d, arena, v->pattern, upload, err)) {
         return depot_wrap(err, "verb \"%s\" of %s", v->pattern, v->owner);
     }
     finish(&d, arena, v);
@@ -196,22 +208,27 @@ bool verb_add_route(verb_set *set, const char *owner, const depot_route *route, 
 
 bool verb_add_local(verb_set *set, const ctl_local *local, depot_err *err)
 {
-    verb v = { .pattern = local->cli, .owner = "depotctl", .local = local, .reply = local->reply, .doc = local->doc };
+    verb   v = { .pattern = local->cli, .owner = "depotctl", .local = local, .reply = local->reply, .doc = local->doc };
+    size_t n = 0;
+    verb  *route = find_words(set, words_of(set->arena, local->cli, &n));
 
-    if (!build(set->arena, &v, err)) {
-        return false;
+    if (route == NULL && local->run == NULL) {
+        return true;
     }
-    verb *other = find_words(set, v.words);
-    if (other == NULL) {
+    if (route == NULL) {
+        if (!build(set->arena, &v, err)) {
+            return false;
+        }
         append(set, &v);
         return true;
     }
-    if (other->local != NULL) {
-        return DEPOT_FAIL(err, BUG, "the verb \"%s\" stands twice in depotctl's own table", v.words);
+    if (route->local != NULL) {
+        return DEPOT_FAIL(err, BUG, "the verb \"%s\" stands twice in depotctl's own table", route->words);
     }
-    other->local = local;
-    other->reply = other->reply == NULL ? local->reply : other->reply;
-    return build(set->arena, other, err);
+    route->local = local;
+    route->pattern = local->cli; /* it may take more by position than the route says */
+    route->reply = route->reply == NULL ? local->reply : route->reply;
+    return build(set->arena, route, err);
 }
 
 static int by_words(const void *a, const void *b)

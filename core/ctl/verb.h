@@ -17,7 +17,8 @@ typedef struct ctl_local {
     const char        *cli;    /* pattern, as in depot_route */
     const depot_field *fields; /* ended by a row without a name; NULL: takes none */
     const depot_field *reply;  /* columns for people, as in depot_route; may be NULL */
-    int (*run)(ctl *c, const verb_call *call); /* prints; returns the exit status */
+    /* Prints; returns the exit status. NULL: the row only refines the pattern or the output of a route's verb. */
+    int (*run)(ctl *c, const verb_call *call);
     /* Prints the daemon's reply where the generic way does not do; NULL: the generic way. */
     int (*show)(ctl *c, const verb_call *call, const depot_json *reply);
     const char *doc;
@@ -52,7 +53,8 @@ typedef struct verb_set {
 verb_set *verb_set_new(depot_arena *arena);
 /* BUG with both owners when the words are taken, or when the pattern names what the request does not have. */
 bool verb_add_route(verb_set *set, const char *owner, const depot_route *route, depot_err *err) DEPOT_MUST_USE;
-/* Joins the route of the same words, if there is one: add routes first. */
+/* Joins the route of the same words, if there is one, and its pattern takes the place of the route's: add routes first.
+ * A row without `run` whose route is not there is passed over. */
 bool verb_add_local(verb_set *set, const ctl_local *local, depot_err *err) DEPOT_MUST_USE;
 void verb_set_sort(verb_set *set);
 

@@ -65,9 +65,12 @@ static int run_nothing(ctl *c, const verb_call *call)
 
 static const depot_field many_fields[] = { { .name = "words", .type = DEPOT_T_LIST }, { .name = NULL } };
 static const depot_field origin_fields[] = { { .name = "origin", .type = DEPOT_T_BOOL }, { .name = NULL } };
+static const depot_field now_fields[] = { { .name = "now", .type = DEPOT_T_BOOL }, { .name = NULL } };
 static const ctl_local   locals[] = {
     { .cli = "help [words]...", .fields = many_fields, .run = run_nothing },
     { .cli = "queue list", .fields = origin_fields, .run = run_nothing },
+    { .cli = "drain [now]", .fields = now_fields },
+    { .cli = "absent <name>", .doc = "refines a route that is not there" },
 };
 
 static verb_set *small_set(depot_arena *arena)
@@ -134,6 +137,7 @@ static void command_lines_become_requests(void)
     } rows[] = {
         { "status", "GET /v1/status" },
         { "drain", "POST /v1/drain" },
+        { "drain yes", "POST /v1/drain" },
         { "queue list", "GET /v1/queues" },
         { "queue list --state dead", "GET /v1/queues?state=dead" },
         { "queue list --state=a&b=c", "GET /v1/queues?state=a%26b%3Dc" },
@@ -198,6 +202,7 @@ static void faults_name_the_word_and_the_way_out(void)
         { "sttus", "2 error: there is no verb \"sttus\" / did you mean \"status\"?" },
         { "quue", "2 error: there is no verb \"quue\" / did you mean \"queue\"?" },
         { "queue zzzzzzzz", "2 error: there is no verb \"queue zzzzzzzz\" / depotctl help queue lists what it can do" },
+        { "absent x", "2 error: there is no verb \"absent x\" / depotctl help lists all verbs" },
         { "frobnicate", "2 error: there is no verb \"frobnicate\" / depotctl help lists all verbs" },
     };
 
@@ -206,7 +211,7 @@ static void faults_name_the_word_and_the_way_out(void)
         ctl_options options = { 0 };
         const char *got = request_of(arena, rows[i].line, &options);
 
-        is_str(depot_strndup(arena, got, strlen(rows[i].want)), rows[i].want, rows[i].line);
+        is_str(depot_strf(arena, "%.*s", (int)strlen(rows[i].want), got), rows[i].want, rows[i].line);
     }
 }
 
