@@ -1,0 +1,2 @@
+http_LIBS := $(MHD_LIBS)
+http_CFLAGS := $(MHD_CFLAGS)
