@@ -4,6 +4,7 @@
 
 #include "base/abort.h"
 #include "db/conn.h"
+#include "db/rows.h"
 
 struct depot_rows {
     PGresult *res;
@@ -149,4 +150,15 @@ depot_json *depot_rows_json(const depot_rows *rows, size_t row, const char *col,
     depot_json *value = depot_json_parse(arena, text, strlen(text), &err);
     /* PostgreSQL's json allows more than we do (a key twice, any depth): such a value stays a text. */
     return value != NULL ? value : depot_json_str(arena, text);
+}
+
+uint32_t db_rows_type(const depot_rows *rows, size_t col)
+{
+    return PQftype(rows->res, (int)col);
+}
+
+const char *db_rows_value(const depot_rows *rows, size_t row, size_t col, size_t *out_len)
+{
+    *out_len = (size_t)PQgetlength(rows->res, (int)row, (int)col);
+    return PQgetisnull(rows->res, (int)row, (int)col) != 0 ? NULL : PQgetvalue(rows->res, (int)row, (int)col);
 }
