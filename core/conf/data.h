@@ -46,6 +46,7 @@ typedef struct conf_value {
     const char        *raw, *file; /* as written, while the section is filled; file NULL: in no file */
     int                line;
     const char        *env;  /* the variable that overrides the file, or NULL */
+    const char        *env_unit; /* what a bare number in it means, or NULL */
     const char        *text; /* after interpolation; NULL: no value */
     bool               holds_secret; /* something secret was put in by interpolation */
     enum { CONF_TODO, CONF_BUSY, CONF_DONE, CONF_FAILED } state; /* of text */
@@ -111,8 +112,14 @@ const char *conf_range_text(depot_arena *arena, const depot_field *f);
 const char *conf_type_name(depot_type type);
 /* A URL or libpq keywords with the password replaced; *out_password gets it, or NULL. */
 const char *conf_mask_url(depot_arena *arena, const char *url, const char **out_password);
-/* The variables of a field's `env` one by one: set *cursor to it. *out_section NULL: it counts in every section. */
-bool        conf_next_env(depot_arena *arena, const char **cursor, const char **out_variable, const char **out_section);
+/* One variable of a field's `env`: [SECTION:]NAME[=UNIT]. */
+typedef struct conf_env {
+    const char *variable;
+    const char *section; /* NULL: it counts in every section */
+    const char *unit;    /* of a bare number in it ("s"); NULL: none */
+} conf_env;
+/* One by one: set *cursor to the field's env. */
+bool conf_next_env(depot_arena *arena, const char **cursor, conf_env *out);
 bool        conf_is_word(const char *s, size_t n, size_t max); /* 1..max of [A-Za-z0-9_.-] */
 const char *conf_label(depot_arena *arena, const char *kind, const char *name); /* "[queue default]" */
 

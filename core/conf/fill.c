@@ -59,20 +59,19 @@ conf_value *conf_find_value(const conf_section *s, const char *name)
 }
 
 /* The variable that overrides the file in this section: the first that is set and not blank. */
-static const char *find_env(depot_arena *arena, const depot_field *f, const char *section)
+static void find_env(depot_arena *arena, conf_value *v, const char *section)
 {
-    const char *cursor = f->env;
-    const char *variable;
-    const char *only;
+    const char *cursor = v->field->env;
+    conf_env    env;
 
-    while (conf_next_env(arena, &cursor, &variable, &only)) {
-        bool        applies = only == NULL || (section != NULL && strcmp(only, section) == 0);
-        const char *value = applies ? getenv(variable) : NULL;
+    while (v->env == NULL && conf_next_env(arena, &cursor, &env)) {
+        bool        applies = env.section == NULL || (section != NULL && strcmp(env.section, section) == 0);
+        const char *value = applies ? getenv(env.variable) : NULL;
         if (value != NULL && value[strspn(value, " \t\r\n")] != '\0') {
-            return variable;
+            v->env = env.variable;
+            v->env_unit = env.unit;
         }
     }
-    return NULL;
 }
 
 static void assign_texts(const builder *b, const raw_section *raw)
@@ -91,7 +90,7 @@ static void assign_texts(const builder *b, const raw_section *raw)
         }
     }
     for (size_t i = 0; i < s->n; i++) {
-        s->values[i].env = find_env(b->c->arena, s->values[i].field, s->name);
+        find_env(b->c->arena, &s->values[i], s->name);
     }
 }
 
@@ -102,7 +101,9 @@ static bool take_env(depot_arena *arena, conf_value *v, depot_err *err)
     if (text == NULL || !depot_utf8_valid(text, strlen(text))) {
         return DEPOT_FAIL(err, CONFIG, "the value is not UTF-8 text");
     }
-    v->text = depot_strdup(arena, text);
+    /* variables of the systems that users come from are bare numbers: their unit is part of their name */
+    bool bare = v->env_unit != NULL && text[strspn(text, "0123456789")] == '\0';
+    v->text = depot_strf(arena, "%s%s", text, bare ? v->env_unit : "");
     return true;
 }
 
@@ -189,16 +190,15 @@ static void report_missing(const builder *b, const conf_value *v)
     DEPOT_AUTO(depot_buf_free) depot_buf hint = { 0 };
     const char *name = b->section->name;
     const char *cursor = v->field->env;
-    const char *variable;
-    const char *only;
+    conf_env    env;
     const char *joint = v->field->doc == NULL ? "set it, or the variable " : "; set it, or the variable ";
 
     if (v->field->doc != NULL) {
         depot_buf_addf(&hint, "%s: %s", v->field->name, v->field->doc);
     }
-    while (conf_next_env(b->c->arena, &cursor, &variable, &only)) {
-        if (only == NULL || (name != NULL && strcmp(only, name) == 0)) {
-            depot_buf_addf(&hint, "%s%s", joint, variable);
+    while (conf_next_env(b->c->arena, &cursor, &env)) {
+        if (env.section == NULL || (name != NULL && strcmp(env.section, name) == 0)) {
+            depot_buf_addf(&hint, "%s%s", joint, env.variable);
             joint = " or ";
         }
     }

@@ -164,7 +164,7 @@ const char *conf_label(depot_arena *arena, const char *kind, const char *name)
     return name == NULL ? depot_strf(arena, "[%s]", kind) : depot_strf(arena, "[%s %s]", kind, name);
 }
 
-bool conf_next_env(depot_arena *arena, const char **cursor, const char **out_variable, const char **out_section)
+bool conf_next_env(depot_arena *arena, const char **cursor, conf_env *out)
 {
     if (*cursor == NULL || **cursor == '\0') {
         return false;
@@ -172,10 +172,13 @@ bool conf_next_env(depot_arena *arena, const char **cursor, const char **out_var
     size_t      n = strcspn(*cursor, "|");
     const char *alias = depot_strndup(arena, *cursor, n);
     const char *colon = strchr(alias, ':');
+    const char *name = colon == NULL ? alias : colon + 1;
+    size_t      name_len = strcspn(name, "=");
 
     *cursor += n + ((*cursor)[n] == '|');
-    *out_section = colon == NULL ? NULL : depot_strndup(arena, alias, (size_t)(colon - alias));
-    *out_variable = colon == NULL ? alias : colon + 1;
+    out->section = colon == NULL ? NULL : depot_strndup(arena, alias, (size_t)(colon - alias));
+    out->variable = depot_strndup(arena, name, name_len);
+    out->unit = name[name_len] == '=' ? name + name_len + 1 : NULL;
     return true;
 }
 

@@ -22,11 +22,11 @@ static const char *kind_label(depot_arena *arena, const conf_kind *k)
 static depot_json *env_json(depot_arena *arena, const char *cursor)
 {
     depot_json *list = depot_json_array(arena);
-    const char *variable;
-    const char *only;
+    conf_env    env;
 
-    while (conf_next_env(arena, &cursor, &variable, &only)) {
-        depot_json_add(list, depot_json_pack(arena, "{s:s, s:s?}", "variable", variable, "section", only));
+    while (conf_next_env(arena, &cursor, &env)) {
+        depot_json_add(list, depot_json_pack(arena, "{s:s, s:s?, s:s?}", "variable", env.variable, "section", env.section, "unit",
+                                             env.unit));
     }
     return list;
 }
@@ -100,8 +100,7 @@ static void describe(depot_arena *arena, depot_buf *line, const depot_field *f)
     const char *range = conf_range_text(arena, f);
     bool        reloads = (f->flags & DEPOT_RELOADABLE) != 0;
     const char *cursor = f->env;
-    const char *variable;
-    const char *only;
+    conf_env    env;
     const char *joint = "; environment: ";
 
     depot_buf_adds(line, conf_type_name(f->type));
@@ -114,11 +113,11 @@ static void describe(depot_arena *arena, depot_buf *line, const depot_field *f)
     if ((f->flags & DEPOT_REQUIRED) != 0) {
         depot_buf_adds(line, ", required");
     }
-    while (conf_next_env(arena, &cursor, &variable, &only)) {
-        depot_buf_addf(line, "%s%s", joint, variable);
+    while (conf_next_env(arena, &cursor, &env)) {
+        depot_buf_addf(line, "%s%s", joint, env.variable);
         joint = ", ";
-        if (only != NULL) {
-            depot_buf_addf(line, " (for %s)", only);
+        if (env.section != NULL) {
+            depot_buf_addf(line, " (for %s)", env.section);
         }
     }
     depot_buf_addf(line, "; changes apply %s", reloads ? "on reload" : "after a restart");

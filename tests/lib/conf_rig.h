@@ -27,6 +27,7 @@ typedef struct rig_database {
 typedef struct rig_listen {
     const char *address;
     bool        tls;
+    int64_t     idle;
 } rig_listen;
 
 typedef struct rig_schedule {
@@ -66,6 +67,7 @@ static const depot_field rig_listen_options[] = {
     DEPOT_OPT_STRING(rig_listen, address, NULL, .flags = DEPOT_REQUIRED, .env = "api:RIG_API_ADDR|admin:RIG_ADMIN_ADDR",
                      .doc = "host:port, or off"),
     DEPOT_OPT_BOOL(rig_listen, tls, "no", .doc = "encrypted"),
+    DEPOT_OPT_DURATION(rig_listen, idle, "60s", 1000, 3600000, .env = "RIG_IDLE_SECONDS=s", .doc = "until it is closed"),
 };
 
 static const depot_field rig_schedule_options[] = {

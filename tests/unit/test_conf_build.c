@@ -482,8 +482,26 @@ static void bad_variables_are_errors(void)
     ok(unsetenv("RIG_POOL") == 0, "unset");
 }
 
+static void bare_numbers_in_variables_have_the_units_of_their_names(void)
+{
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    const conf *c;
+
+    ok(setenv("RIG_IDLE_SECONDS", "90", 1) == 0, "a variable");
+    is_str(rig_check(arena, "[listen api]\naddress = x\n", "/state", &c), "", "a bare number is taken");
+    is_int(((const rig_listen *)conf_get(c, "listen", "api"))->idle, 90000, "as seconds");
+    ok(setenv("RIG_IDLE_SECONDS", "2m", 1) == 0, "another");
+    is_str(rig_check(arena, "[listen api]\naddress = x\n", "/state", &c), "", "a number with a unit is taken");
+    is_int(((const rig_listen *)conf_get(c, "listen", "api"))->idle, 120000, "by its own unit");
+    ok(setenv("RIG_IDLE_SECONDS", "-9", 1) == 0, "a third");
+    ok(strstr(rig_check(arena, "[listen api]\naddress = x\n", "/state", &c), "env:RIG_IDLE_SECONDS: error: ") != NULL,
+       "anything else is an error that names the variable");
+    ok(unsetenv("RIG_IDLE_SECONDS") == 0, "unset");
+}
+
 int main(void)
 {
+    run(bare_numbers_in_variables_have_the_units_of_their_names);
     conf_set_cron_check(every_star);
     run(defaults_are_there_without_any_file);
     run(values_of_all_types_are_filled_in);

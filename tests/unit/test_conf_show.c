@@ -125,8 +125,8 @@ static void the_schema_tells_all_about_options(void)
     is_str(depot_json_get_str(listen, "section", NULL), "[listen NAME]", "a kind with names");
     is_str(depot_json_text(arena, depot_json_at(depot_json_get(listen, "options"), 0)),
            "{\"name\":\"address\",\"type\":\"string\",\"default\":null,\"required\":true,\"reloadable\":false,"
-           "\"env\":[{\"variable\":\"RIG_API_ADDR\",\"section\":\"api\"},"
-           "{\"variable\":\"RIG_ADMIN_ADDR\",\"section\":\"admin\"}],\"doc\":\"host:port, or off\"}",
+           "\"env\":[{\"variable\":\"RIG_API_ADDR\",\"section\":\"api\",\"unit\":null},"
+           "{\"variable\":\"RIG_ADMIN_ADDR\",\"section\":\"admin\",\"unit\":null}],\"doc\":\"host:port, or off\"}",
            "variables of single sections");
     is_int(depot_json_get_int(depot_json_at(depot_json_get(depot_json_at(schema, 2), "options"), 3), "max", -1), -1,
            "no upper bound is null");

@@ -61,7 +61,8 @@ typedef struct depot_field {
     const char *const        *choices; /* ENUM: NULL terminated */
     const struct depot_field *fields;  /* OBJECT, ARRAY: terminated by a row without a name */
     const char               *env;     /* options: environment variables that override the file, "A|B": first set and not
-                                          blank wins; "api:A" counts in the section named api alone */
+                                          blank wins; "api:A" counts in the section named api alone; "A=s": a bare
+                                          number in A is in seconds */
     const char               *doc;     /* one sentence: meaning and, where it applies, source */
 } depot_field;
 
