@@ -90,7 +90,8 @@ static bool eval(const char *expression, const depot_json *arg, bool *out, depot
     waiting                                   w;
 
     waiting_init(&w);
-    if (!scripts_eval(expression, depot_json_text(arena, arg), EVAL_TIMEOUT_MS, on_done, &w, err) ||
+    const depot_json *variables = depot_json_pack(arena, "{s:o}", "event", arg);
+    if (!scripts_eval(expression, depot_json_text(arena, variables), EVAL_TIMEOUT_MS, on_done, &w, err) ||
         !waiting_end(&w, arena, &value, err)) {
         return false;
     }

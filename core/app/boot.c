@@ -6,18 +6,25 @@
 
 enum { MAX_BODY = 2 << 20, REQUEST_TIMEOUT_MS = 30000 };
 
+scripts_options app_scripts_options(const app *a, const conf *c)
+{
+    const app_lua_options *lua = conf_get(c, "lua", NULL);
+
+    return (scripts_options){
+        .exe = a->paths->exe,
+        .lua_dirs = a->paths->lua_dirs,
+        .workers = lua->workers,
+        .concurrency = lua->concurrency,
+        .memory_max = lua->memory,
+        .cpu_max_ms = lua->cpu,
+        .default_timeout_ms = lua->timeout,
+        .db = &a->pool,
+    };
+}
+
 static bool start_scripts(app *a, depot_err *err)
 {
-    const app_lua_options *lua = conf_get(host_conf(a->host), "lua", NULL);
-    const scripts_options  options = {
-         .exe = a->paths->exe,
-         .lua_dirs = a->paths->lua_dirs,
-         .workers = lua->workers,
-         .concurrency = lua->concurrency,
-         .memory_max = lua->memory,
-         .cpu_max_ms = lua->cpu,
-         .default_timeout_ms = lua->timeout,
-    };
+    const scripts_options options = app_scripts_options(a, host_conf(a->host));
 
     return scripts_start(a->host, &options, &a->env.scripts, err);
 }

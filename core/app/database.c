@@ -143,7 +143,7 @@ bool app_database_start(app *a, depot_err *err)
     } else if (!start_embedded(a, err)) {
         return false;
     }
-    const db_pool_options pool = {
+    a->pool = (db_pool_options){
         .url = a->url,
         .direct_url = a->direct_url,
         .name = depot_strf(a->arena, "depotd/%s", a->env.node),
@@ -154,12 +154,12 @@ bool app_database_start(app *a, depot_err *err)
         .lock_timeout_ms = o->lock_timeout,
         .idle_tx_timeout_ms = o->idle_in_transaction_timeout,
     };
-    a->env.db = db_pool_new(&pool);
+    a->env.db = db_pool_new(&a->pool);
     if (!wait_for_database(a, err) || !migrate(a, err) || !look_at_role(a, err)) {
         return false;
     }
     if (o->direct_url != NULL || !db_pool_is_pooler(a->env.db)) {
-        a->env.listener = db_listener_new(a->direct_url, pool.name);
+        a->env.listener = db_listener_new(a->direct_url, a->pool.name);
     }
     return true;
 }

@@ -34,9 +34,9 @@ static void found(doctor *d, level how, const char *message, const char *fix, co
 {
     static const char *const names[] = { "ok", "warn", "fail" };
 
-    depot_json_add(d->checks, depot_json_pack(d->arena, "{s:s, s:s, s:s, s:s?, s:s?}", "check", d->check, "status", names[how],
-                                              "message", message, "fix", how == LEVEL_OK ? NULL : fix, "command",
-                                              how == LEVEL_OK ? NULL : command));
+    depot_json_add(d->checks, depot_json_pack(d->arena, "{s:s, s:s, s:s, s:s?, s:s?}", "check", d->check, "status",
+                                              names[how], "message", message, "fix", how == LEVEL_OK ? NULL : fix,
+                                              "command", how == LEVEL_OK ? NULL : command));
 }
 
 static bool ask(doctor *d, const char *sql, depot_rows **out, depot_err *err)
@@ -55,8 +55,8 @@ static bool check_plugins(doctor *d, depot_err *err)
 
         started += plugin->state == PLUGIN_STARTED ? 1 : 0;
         if (plugin->state == PLUGIN_FAILED) {
-            found(d, LEVEL_FAIL, depot_strf(d->arena, "%s did not start: %s", plugin->name, plugin->failure.msg), plugin->failure.hint,
-                  depot_strf(d->arena, "depotctl plugin show %s", plugin->name));
+            found(d, LEVEL_FAIL, depot_strf(d->arena, "%s did not start: %s", plugin->name, plugin->failure.msg),
+                  plugin->failure.hint, depot_strf(d->arena, "depotctl plugin show %s", plugin->name));
         }
     }
     found(d, LEVEL_OK, depot_strf(d->arena, "%zu started", started), NULL, NULL);
@@ -71,8 +71,10 @@ static bool check_degraded(doctor *d, depot_err *err)
     for (size_t i = 0; i < depot_json_len(list); i++) {
         const depot_json *row = depot_json_at(list, i);
 
-        found(d, LEVEL_WARN, depot_strf(d->arena, "%s: %s: %s", depot_json_get_str(row, "plugin", ""),
-                                        depot_json_get_str(row, "what", ""), depot_json_get_str(row, "why", "")), NULL, "depotctl logs");
+        found(d, LEVEL_WARN,
+              depot_strf(d->arena, "%s: %s: %s", depot_json_get_str(row, "plugin", ""),
+                         depot_json_get_str(row, "what", ""), depot_json_get_str(row, "why", "")),
+              NULL, "depotctl logs");
     }
     if (depot_json_len(list) == 0) {
         found(d, LEVEL_OK, "nothing", NULL, NULL);
@@ -85,7 +87,8 @@ static bool check_loop(doctor *d, depot_err *err)
     int64_t lag_us = loop_lag_us(host_environment(d->ctx->host)->loop);
 
     (void)err;
-    found(d, lag_us > LAG_WARN_US ? LEVEL_WARN : LEVEL_OK, depot_strf(d->arena, "%lld ms late", (long long)(lag_us / 1000)),
+    found(d, lag_us > LAG_WARN_US ? LEVEL_WARN : LEVEL_OK,
+          depot_strf(d->arena, "%lld ms late", (long long)(lag_us / 1000)),
           "the machine is overloaded, or something blocks the daemon's main loop", "depotctl status");
     return true;
 }
@@ -101,13 +104,16 @@ static bool check_workers(doctor *d, depot_err *err)
         handlers++;
     }
     if (n == 0) {
-        found(d, LEVEL_FAIL, "no worker process runs: no script can", "look for scripts that do not compile", "depotctl config check");
+        found(d, LEVEL_FAIL, "no worker process runs: no script can", "look for scripts that do not compile",
+              "depotctl config check");
         return true;
     }
-    int64_t room = host_environment(d->ctx->host)->scripts == NULL ? 0 : host_environment(d->ctx->host)->scripts->capacity();
-    found(d, room == 0 ? LEVEL_WARN : LEVEL_OK,
-          depot_strf(d->arena, "%zu processes, %zu job types, room for %lld more scripts", n, handlers, (long long)room),
-          "all workers are full: raise [lua] workers or concurrency", "depotctl worker list");
+    int64_t room =
+        host_environment(d->ctx->host)->scripts == NULL ? 0 : host_environment(d->ctx->host)->scripts->capacity();
+    found(
+        d, room == 0 ? LEVEL_WARN : LEVEL_OK,
+        depot_strf(d->arena, "%zu processes, %zu job types, room for %lld more scripts", n, handlers, (long long)room),
+        "all workers are full: raise [lua] workers or concurrency", "depotctl worker list");
     return true;
 }
 
@@ -117,12 +123,16 @@ static bool check_database(doctor *d, depot_err *err)
     int64_t     before = depot_now_us();
     depot_rows *rows = NULL;
 
-    if (!ask(d, "select current_setting('server_version') as version, current_setting('server_version_num')::int as number,"
-                " pg_is_in_recovery() as standby", &rows, err)) {
+    if (!ask(
+            d,
+            "select current_setting('server_version') as version, current_setting('server_version_num')::int as number,"
+            " pg_is_in_recovery() as standby",
+            &rows, err)) {
         return false;
     }
-    const char *said = depot_strf(d->arena, "PostgreSQL %s%s answers in %.1f ms", depot_text(rows, 0, "version"),
-                                  depot_bool(rows, 0, "standby") ? " (standby)" : "", (double)(depot_now_us() - before) / 1000);
+    const char *said =
+        depot_strf(d->arena, "PostgreSQL %s%s answers in %.1f ms", depot_text(rows, 0, "version"),
+                   depot_bool(rows, 0, "standby") ? " (standby)" : "", (double)(depot_now_us() - before) / 1000);
     bool old = depot_int(rows, 0, "number") < 130000;
     found(d, old || depot_bool(rows, 0, "standby") ? LEVEL_FAIL : LEVEL_OK, said,
           old ? "13 or later is needed" : "a standby takes no writes: point [database] url at the primary", NULL);
@@ -133,19 +143,26 @@ static bool check_role(doctor *d, depot_err *err)
 {
     depot_rows *rows = NULL;
 
-    if (!ask(d, "select r.rolname, r.rolsuper, r.rolbypassrls, (select count(*) from pg_class c join pg_namespace n on n.oid ="
-                " c.relnamespace where c.relowner = r.oid and n.nspname !~ '^pg_') as owned from pg_roles r where r.rolname = current_user",
+    if (!ask(d,
+             "select r.rolname, r.rolsuper, r.rolbypassrls, (select count(*) from pg_class c join pg_namespace n on "
+             "n.oid ="
+             " c.relnamespace where c.relowner = r.oid and n.nspname !~ '^pg_') as owned from pg_roles r where "
+             "r.rolname = current_user",
              &rows, err)) {
         return false;
     }
     const char *name = depot_text(rows, 0, "rolname");
-    const char *strong = depot_bool(rows, 0, "rolsuper") ? "is a superuser" : depot_bool(rows, 0, "rolbypassrls") ? "bypasses row security" : NULL;
+    const char *strong = depot_bool(rows, 0, "rolsuper")       ? "is a superuser"
+                         : depot_bool(rows, 0, "rolbypassrls") ? "bypasses row security"
+                                                               : NULL;
     if (strong == NULL && depot_int(rows, 0, "owned") == 0) {
         found(d, LEVEL_OK, depot_strf(d->arena, "%s is no superuser and owns nothing", name), NULL, NULL);
         return true;
     }
-    found(d, LEVEL_FAIL, depot_strf(d->arena, "%s %s", name, strong != NULL ? strong : "owns tables, so row security does not bind it"),
-          "log in as a plain role, and let another own the schemas ([database] owner_url)", NULL);
+    found(
+        d, LEVEL_FAIL,
+        depot_strf(d->arena, "%s %s", name, strong != NULL ? strong : "owns tables, so row security does not bind it"),
+        "log in as a plain role, and let another own the schemas ([database] owner_url)", NULL);
     return true;
 }
 
@@ -153,13 +170,16 @@ static bool check_checksums(doctor *d, depot_err *err)
 {
     depot_rows *rows = NULL;
 
-    if (!ask(d, "select current_setting('data_checksums') = 'on' as is_on, current_setting('fsync') = 'on' as fsync", &rows, err)) {
+    if (!ask(d, "select current_setting('data_checksums') = 'on' as is_on, current_setting('fsync') = 'on' as fsync",
+             &rows, err)) {
         return false;
     }
     if (!depot_bool(rows, 0, "fsync")) {
-        found(d, LEVEL_FAIL, "fsync is off: a crash of the machine loses data", "set fsync = on in postgresql.conf", NULL);
+        found(d, LEVEL_FAIL, "fsync is off: a crash of the machine loses data", "set fsync = on in postgresql.conf",
+              NULL);
     }
-    found(d, depot_bool(rows, 0, "is_on") ? LEVEL_OK : LEVEL_WARN, depot_bool(rows, 0, "is_on") ? "on" : "off: a bad disk goes unnoticed",
+    found(d, depot_bool(rows, 0, "is_on") ? LEVEL_OK : LEVEL_WARN,
+          depot_bool(rows, 0, "is_on") ? "on" : "off: a bad disk goes unnoticed",
           "stop the server and run pg_checksums", "pg_checksums --enable -D <data folder>");
     return true;
 }
@@ -180,23 +200,31 @@ static bool check_archiving(doctor *d, depot_err *err)
 {
     depot_rows *rows = NULL;
 
-    if (!ask(d, "select current_setting('archive_mode') as mode, archived_count, failed_count, coalesce(last_failed_wal, '') as failed,"
-                " coalesce(last_failed_time > last_archived_time, last_failed_time is not null) as failing from pg_stat_archiver",
+    if (!ask(d,
+             "select current_setting('archive_mode') as mode, archived_count, failed_count, coalesce(last_failed_wal, "
+             "'') as failed,"
+             " coalesce(last_failed_time > last_archived_time, last_failed_time is not null) as failing from "
+             "pg_stat_archiver",
              &rows, err)) {
         return false;
     }
     if (strcmp(depot_text(rows, 0, "mode"), "off") == 0) {
-        found(d, LEVEL_WARN, "off: the database cannot be brought back to a point in time", "set archive_mode and archive_command", NULL);
+        found(d, LEVEL_WARN, "off: the database cannot be brought back to a point in time",
+              "set archive_mode and archive_command", NULL);
         return true;
     }
     int64_t ready = waiting_segments(d);
     if (depot_bool(rows, 0, "failing")) {
-        found(d, LEVEL_FAIL, depot_strf(d->arena, "archiving %s fails (%lld failures)", depot_text(rows, 0, "failed"),
-                                        (long long)depot_int(rows, 0, "failed_count")),
+        found(d, LEVEL_FAIL,
+              depot_strf(d->arena, "archiving %s fails (%lld failures)", depot_text(rows, 0, "failed"),
+                         (long long)depot_int(rows, 0, "failed_count")),
               "WAL piles up until the disk is full: the server's log says why", "depotctl logs");
         return true;
     }
-    found(d, ready >= READY_FAIL ? LEVEL_FAIL : ready >= READY_WARN ? LEVEL_WARN : LEVEL_OK,
+    found(d,
+          ready >= READY_FAIL   ? LEVEL_FAIL
+          : ready >= READY_WARN ? LEVEL_WARN
+                                : LEVEL_OK,
           depot_strf(d->arena, "%lld segments archived, %s waiting", (long long)depot_int(rows, 0, "archived_count"),
                      ready < 0 ? "an unknown number" : depot_strf(d->arena, "%lld", (long long)ready)),
           "archive_command is slower than the database writes", NULL);
@@ -214,7 +242,10 @@ static bool check_clock(doctor *d, depot_err *err)
     }
     int64_t after = depot_wall_us(), there = depot_int(rows, 0, "us");
     int64_t off = there < before ? before - there : there > after ? there - after : 0;
-    found(d, off > (int64_t)CLOCK_FAIL_MS * 1000 ? LEVEL_FAIL : off > (int64_t)CLOCK_WARN_MS * 1000 ? LEVEL_WARN : LEVEL_OK,
+    found(d,
+          off > (int64_t)CLOCK_FAIL_MS * 1000   ? LEVEL_FAIL
+          : off > (int64_t)CLOCK_WARN_MS * 1000 ? LEVEL_WARN
+                                                : LEVEL_OK,
           depot_strf(d->arena, "the database's differs by %lld ms from ours", (long long)(off / 1000)),
           "synchronise the clocks of both machines", "timedatectl");
     return true;
@@ -232,8 +263,8 @@ static bool check_migrations(doctor *d, depot_err *err)
     for (size_t i = 0; i < n; i++) {
         pending += list[i].applied ? 0 : 1;
     }
-    found(d, pending > 0 ? LEVEL_FAIL : LEVEL_OK, depot_strf(d->arena, "%zu applied, %zu pending", n - pending, pending),
-          "apply them", "depotctl migrate up");
+    found(d, pending > 0 ? LEVEL_FAIL : LEVEL_OK,
+          depot_strf(d->arena, "%zu applied, %zu pending", n - pending, pending), "apply them", "depotctl migrate up");
     return true;
 }
 
@@ -241,12 +272,18 @@ static bool check_connections(doctor *d, depot_err *err)
 {
     depot_rows *rows = NULL;
 
-    if (!ask(d, "select count(*) as used, current_setting('max_connections')::int as most from pg_stat_activity where backend_type ="
-                " 'client backend'", &rows, err)) {
+    if (!ask(d,
+             "select count(*) as used, current_setting('max_connections')::int as most from pg_stat_activity where "
+             "backend_type ="
+             " 'client backend'",
+             &rows, err)) {
         return false;
     }
     int64_t used = depot_int(rows, 0, "used"), most = depot_int(rows, 0, "most");
-    found(d, used * 100 > most * 90 ? LEVEL_FAIL : used * 100 > most * 75 ? LEVEL_WARN : LEVEL_OK,
+    found(d,
+          used * 100 > most * 90   ? LEVEL_FAIL
+          : used * 100 > most * 75 ? LEVEL_WARN
+                                   : LEVEL_OK,
           depot_strf(d->arena, "%lld of %lld in use", (long long)used, (long long)most),
           "lower [database] max_connections, put a pooler in front, or raise the server's max_connections", NULL);
     return true;
@@ -260,7 +297,8 @@ static bool check_vacuum(doctor *d, depot_err *err)
         return false;
     }
     found(d, depot_int(rows, 0, "age") > XID_WARN ? LEVEL_WARN : LEVEL_OK,
-          depot_strf(d->arena, "oldest transaction id is %lld back (%s)", (long long)depot_int(rows, 0, "age"), depot_text(rows, 0, "datname")),
+          depot_strf(d->arena, "oldest transaction id is %lld back (%s)", (long long)depot_int(rows, 0, "age"),
+                     depot_text(rows, 0, "datname")),
           "autovacuum does not keep up, or something holds an old snapshot", "vacuumdb --all --freeze");
     return true;
 }
@@ -269,15 +307,18 @@ static bool check_tokens(doctor *d, depot_err *err)
 {
     depot_rows *rows = NULL;
 
-    if (!depot_db_sql(d->db, d->arena,
-                      "select name, expires_at <= now() as over, to_char(expires_at at time zone 'UTC', 'YYYY-MM-DD') as day from depot.token"
-                      " where revoked_at is null and expires_at < now() + make_interval(days => $1::int) order by expires_at",
-                      DEPOT_VALS(DEPOT_INT(TOKEN_WARN_DAYS)), &rows, err)) {
+    if (!depot_db_sql(
+            d->db, d->arena,
+            "select name, expires_at <= now() as over, to_char(expires_at at time zone 'UTC', 'YYYY-MM-DD') as day "
+            "from depot.token"
+            " where revoked_at is null and expires_at < now() + make_interval(days => $1::int) order by expires_at",
+            DEPOT_VALS(DEPOT_INT(TOKEN_WARN_DAYS)), &rows, err)) {
         return false;
     }
     for (size_t i = 0; i < depot_rows_count(rows); i++) {
-        found(d, LEVEL_WARN, depot_strf(d->arena, "token %s %s on %s", depot_text(rows, i, "name"),
-                                        depot_bool(rows, i, "over") ? "expired" : "expires", depot_text(rows, i, "day")),
+        found(d, LEVEL_WARN,
+              depot_strf(d->arena, "token %s %s on %s", depot_text(rows, i, "name"),
+                         depot_bool(rows, i, "over") ? "expired" : "expires", depot_text(rows, i, "day")),
               "make a new one and revoke this one", "depotctl token list");
     }
     if (depot_rows_count(rows) == 0) {
@@ -310,11 +351,13 @@ static bool check_schedules(doctor *d, depot_err *err)
 
         if (is_overdue(row)) {
             overdue++;
-            found(d, LEVEL_WARN, depot_strf(d->arena, "%s was due at %s", name, depot_json_get_str(row, "next_due", "")),
+            found(d, LEVEL_WARN,
+                  depot_strf(d->arena, "%s was due at %s", name, depot_json_get_str(row, "next_due", "")),
                   "the scheduler does not keep up, or no daemon holds its duty", "depotctl schedule list");
         } else if (strcmp(depot_json_get_str(row, "last_status", ""), "failed") == 0) {
             overdue++;
-            found(d, LEVEL_WARN, depot_strf(d->arena, "%s failed last: %s", name, depot_json_get_str(row, "last_message", "")),
+            found(d, LEVEL_WARN,
+                  depot_strf(d->arena, "%s failed last: %s", name, depot_json_get_str(row, "last_message", "")),
                   "run it by hand", depot_strf(d->arena, "depotctl schedule run %s", name));
         }
     }
@@ -347,8 +390,12 @@ static void run_plugin_check(doctor *d, const depot_task_row *task)
         const char       *status = depot_json_get_str(row, "status", "fail");
 
         d->check = depot_json_get_str(row, "check", task->name);
-        found(d, strcmp(status, "ok") == 0 ? LEVEL_OK : strcmp(status, "warn") == 0 ? LEVEL_WARN : LEVEL_FAIL,
-              depot_json_get_str(row, "message", ""), depot_json_get_str(row, "fix", NULL), depot_json_get_str(row, "command", NULL));
+        found(d,
+              strcmp(status, "ok") == 0     ? LEVEL_OK
+              : strcmp(status, "warn") == 0 ? LEVEL_WARN
+                                            : LEVEL_FAIL,
+              depot_json_get_str(row, "message", ""), depot_json_get_str(row, "fix", NULL),
+              depot_json_get_str(row, "command", NULL));
     }
 }
 
@@ -367,6 +414,7 @@ static void check_by_plugins(doctor *d)
 }
 
 /* ---- all of them ---- */
+/* clang-format off */
 static const struct {
     const char *name;
     bool        needs_db;
@@ -380,13 +428,14 @@ static const struct {
     { "connections", true, check_connections },  { "vacuum", true, check_vacuum },
     { "tokens", true, check_tokens },            { "schedules", true, check_schedules },
 };
+/* clang-format on */
 
 static bool examine(depot_ctx *ctx, depot_req *req, depot_err *err)
 {
     DEPOT_AUTO(depot_db_close) depot_db *db = NULL;
-    depot_arena *arena = depot_req_arena(req);
-    doctor       d = { .ctx = ctx, .arena = arena, .checks = depot_json_array(arena), .check = "database" };
-    depot_err    away = { 0 };
+    depot_arena                         *arena = depot_req_arena(req);
+    doctor    d = { .ctx = ctx, .arena = arena, .checks = depot_json_array(arena), .check = "database" };
+    depot_err away = { 0 };
 
     (void)err;
     if (host_environment(ctx->host)->db == NULL) {
@@ -404,8 +453,9 @@ static bool examine(depot_ctx *ctx, depot_req *req, depot_err *err)
         }
     }
     check_by_plugins(&d);
-    return depot_reply_json(req, 200, depot_json_pack(arena, "{s:s, s:s, s:o}", "version", ctx->desc.version, "node", depot_node(ctx),
-                                                      "checks", d.checks));
+    return depot_reply_json(req, 200,
+                            depot_json_pack(arena, "{s:s, s:s, s:o}", "version", ctx->desc.version, "node",
+                                            depot_node(ctx), "checks", d.checks));
 }
 
 /* clang-format off */

@@ -7,6 +7,7 @@
 
 #include "api/api.h"
 #include "app/app.h"
+#include "lua/scripts.h"
 #include "pg/cluster.h"
 #include "run/actions.h"
 
@@ -19,6 +20,7 @@ typedef struct app {
     host_env         env;
     pg_cluster      *cluster; /* NULL: the database is somebody else's */
     const char      *url, *direct_url, *owner_url; /* NULL: none */
+    db_pool_options  pool;    /* of this process and of its workers */
     depot_arena     *arena;               /* the first configuration and everything that lives as long as the process */
     depot_arena     *confs[CONFS_KEPT];   /* reloaded configurations: old pointers stay good for a while */
     size_t           n_reloads;
@@ -44,6 +46,7 @@ bool app_reload(app *a, depot_buf *problems);              /* reload.c */
 bool app_wait(app *a, int64_t ms);                         /* false: a stop is wanted */
 bool app_database_start(app *a, depot_err *err) DEPOT_MUST_USE; /* database.c: reachable, migrated, roles looked at */
 void app_database_stop(app *a);
+scripts_options app_scripts_options(const app *a, const conf *c); /* boot.c */
 const char *const *app_migration_sets(app *a, depot_arena *arena);
 
 extern const action_ops app_actions;    /* actions.c */

@@ -11,22 +11,18 @@ bool app_reload(app *a, depot_buf *out)
     depot_err      err = { 0 };
     const conf    *c = app_reread(arena, a->host, a->paths, problems);
 
-    if (c == NULL || !scripts_check(a->paths->lua_dirs, problems)) {
+    if (c == NULL) {
         conf_problems_print(problems, out);
         depot_arena_free(arena);
         return false;
     }
-    const app_lua_options *lua = conf_get(c, "lua", NULL);
-    const scripts_options  scripts = { a->paths->exe, a->paths->lua_dirs, lua->workers, lua->concurrency, lua->memory, lua->cpu,
-                                       lua->timeout };
-    const conf            *before = host_conf(a->host);
-    host_set_conf(a->host, c); /* before the new workers read theirs */
+    const scripts_options scripts = app_scripts_options(a, c);
     if (!scripts_reload(&scripts, &err)) {
-        host_set_conf(a->host, before);
-        depot_buf_addf(out, "%s\n", err.msg);
+        depot_buf_addf(out, "%s\n%s%s", err.msg, err.hint, err.hint[0] == '\0' ? "" : "\n");
         depot_arena_free(arena);
         return false;
     }
+    host_set_conf(a->host, c);
     size_t slot = a->n_reloads++ % CONFS_KEPT;
     depot_arena_free(a->confs[slot]);
     a->confs[slot] = arena;

@@ -13,7 +13,12 @@ int app_worker(const app_paths *paths)
     conf_problems                            *problems = conf_problems_new(arena);
     host_env                                  env = { .worker = true };
     const conf                               *c = NULL;
+    depot_err                                 err = { 0 };
 
+    if (!worker_greet(DAEMON_FD, &err)) {
+        fprintf(stderr, "depotd: error: %s\n", err.msg);
+        return depot_err_exit(&err);
+    }
     host *h = app_open(arena, paths, &env, problems, &c);
     if (conf_problem_count(problems) > 0) {
         DEPOT_AUTO(depot_buf_free) depot_buf text = { 0 };
