@@ -468,11 +468,15 @@ static const depot_field check_fields[] = {
     { .name = "command", .type = DEPOT_T_STRING, .flags = DEPOT_NULLABLE, .doc = "the command for that" },
     { .name = NULL },
 };
-static const depot_field check_item[] = { { .name = "check", .type = DEPOT_T_OBJECT, .fields = check_fields }, { .name = NULL } };
+static const depot_field check_item[] = {
+    { .name = "check", .type = DEPOT_T_OBJECT, .fields = check_fields },
+    { .name = NULL },
+};
 static const depot_field doctor_reply[] = {
     { .name = "version", .type = DEPOT_T_STRING, .flags = DEPOT_REQUIRED, .doc = "of this depotd" },
     { .name = "node", .type = DEPOT_T_STRING, .flags = DEPOT_REQUIRED, .doc = "its name" },
-    { .name = "checks", .type = DEPOT_T_ARRAY, .flags = DEPOT_REQUIRED, .fields = check_item, .doc = "one row a finding" },
+    { .name = "checks", .type = DEPOT_T_ARRAY, .flags = DEPOT_REQUIRED, .fields = check_item,
+      .doc = "one row a finding" },
     { .name = NULL },
 };
 

@@ -45,8 +45,8 @@ const char *args_flag(depot_arena *arena, const char *field)
 static bool read_stdin(depot_arena *arena, const char **out, size_t *out_n, depot_err *err)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf buf = { 0 };
-    char    chunk[65536];
-    ssize_t n;
+    char                                 chunk[65536];
+    ssize_t                              n;
 
     while ((n = read(STDIN_FILENO, chunk, sizeof(chunk))) != 0) {
         if (n < 0 && errno == EINTR) {
@@ -179,6 +179,7 @@ static depot_json *read_secret(depot_arena *arena, const depot_field *field, con
     return depot_json_strn(arena, secret, n);
 }
 
+/* clang-format off */
 static value_fn *const readers[] = {
     [DEPOT_T_STRING] = read_text, [DEPOT_T_BOOL] = read_bool,     [DEPOT_T_INT] = read_int,
     [DEPOT_T_NUMBER] = read_number, [DEPOT_T_SIZE] = read_text,   [DEPOT_T_DURATION] = read_text,
@@ -188,6 +189,7 @@ static value_fn *const readers[] = {
     [DEPOT_T_SHA256] = read_text, [DEPOT_T_OBJECT] = read_json,   [DEPOT_T_ARRAY] = read_json,
     [DEPOT_T_ANY] = read_json,
 };
+/* clang-format on */
 
 /* ---- one field ---- */
 static bool set_field(reader *r, const depot_field *field, const char *text, depot_err *err)
@@ -255,8 +257,10 @@ static bool unknown_flag(const verb *v, const char *flag, depot_arena *arena, de
     const char *near = depot_suggest(flag, names, total);
     DEPOT_FAIL(err, USAGE, "\"%s\" has no flag %s", v->words, flag);
     return near != NULL ? depot_hint(err, "did you mean %s?", near)
-                        : depot_hint(err, "depotctl help %s lists its flags; options of depotctl itself stand before "
-                                          "the verb", v->words);
+                        : depot_hint(err,
+                                     "depotctl help %s lists its flags; options of depotctl itself stand before "
+                                     "the verb",
+                                     v->words);
 }
 
 /* The value of a flag: behind "=", or the next word. */
@@ -358,8 +362,8 @@ static bool check_complete(const reader *r, depot_err *err)
 
     for (size_t i = 0; i < v->n_args; i++) {
         const verb_arg *arg = &v->args[i];
-        bool            given = arg->field == NULL ? r->call->file != NULL
-                                                   : depot_json_get(r->call->args, arg->field->name) != NULL;
+        bool            given =
+            arg->field == NULL ? r->call->file != NULL : depot_json_get(r->call->args, arg->field->name) != NULL;
 
         if (!given && !arg->optional) {
             DEPOT_FAIL(err, USAGE, "<%s> is missing", arg->field == NULL ? "file" : arg->field->name);

@@ -23,8 +23,8 @@ typedef struct ctl_request {
 
 /* Fills call (whose verb is set) from argv, the words behind the verb. --json, --quiet, --yes, --timeout and --output
  * may stand there too and go to options, unless the verb has a field of that name. Every fault is a USAGE error. */
-bool args_parse(verb_call *call, ctl_options *options, int argc, char **argv, depot_arena *arena, depot_err *err)
-    DEPOT_MUST_USE;
+bool args_parse(verb_call *call, ctl_options *options, int argc, char **argv, depot_arena *arena,
+                depot_err *err) DEPOT_MUST_USE;
 /* The call's verb has a route. */
 void args_request(const verb_call *call, depot_arena *arena, ctl_request *out);
 /* How a flag is written: "dry_run" gives "--dry-run". */

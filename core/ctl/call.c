@@ -17,18 +17,18 @@ enum { CONNECT_MS = 10000, IDLE_MS = 60000, TOKEN_MAX = 4096 };
 
 /* A request under way. */
 typedef struct transfer {
-    CURL               *curl;
-    struct curl_slist  *headers;
-    const ctl_options  *options;
-    const ctl_request  *request;
-    sink                sink;
-    progress            bar;
-    int                 upload; /* descriptor that the body is read from; -1: none */
-    int                 socket_dir;
-    int64_t             upload_size; /* -1: unknown */
-    int64_t             moved, moved_ms; /* bytes so far, and when they last changed */
-    bool                idle, failed; /* given up; err holds why the output cannot be written */
-    depot_err           err;
+    CURL              *curl;
+    struct curl_slist *headers;
+    const ctl_options *options;
+    const ctl_request *request;
+    sink               sink;
+    progress           bar;
+    int                upload; /* descriptor that the body is read from; -1: none */
+    int                socket_dir;
+    int64_t            upload_size;     /* -1: unknown */
+    int64_t            moved, moved_ms; /* bytes so far, and when they last changed */
+    bool               idle, failed;    /* given up; err holds why the output cannot be written */
+    depot_err          err;
 } transfer;
 
 static void transfer_end(transfer *t)
@@ -293,7 +293,8 @@ static bool not_reached(const transfer *t, depot_arena *arena, CURLcode rc, call
     errno = (int)number;
     if (number == EACCES || number == EPERM) {
         DEPOT_FAIL(err, FORBIDDEN, "cannot open %s: %m", place);
-        return depot_hint(err, "run depotctl as root or as the user that depotd runs as, or use --url with --token-file");
+        return depot_hint(err,
+                          "run depotctl as root or as the user that depotd runs as, or use --url with --token-file");
     }
     out->away = true;
     if (number != 0) {
@@ -303,8 +304,9 @@ static bool not_reached(const transfer *t, depot_arena *arena, CURLcode rc, call
     }
     return t->options->url != NULL
                ? depot_hint(err, "check the address and that depotd runs there")
-               : depot_hint(err, "start it: systemctl start depotd, or depotd --foreground; is it another state folder? "
-                                 "--state DIR");
+               : depot_hint(err,
+                            "start it: systemctl start depotd, or depotd --foreground; is it another state folder? "
+                            "--state DIR");
 }
 
 static bool broken(const transfer *t, depot_arena *arena, CURLcode rc, call_reply *out, depot_err *err)
@@ -328,7 +330,11 @@ bool call_daemon(const ctl_options *options, const ctl_request *request, depot_a
                  depot_err *err)
 {
     DEPOT_AUTO(transfer_end) transfer t = {
-        .options = options, .request = request, .upload = -1, .socket_dir = -1, .sink = SINK_INIT,
+        .options = options,
+        .request = request,
+        .upload = -1,
+        .socket_dir = -1,
+        .sink = SINK_INIT,
         .moved_ms = depot_now_ms(),
     };
     long status = 0;
@@ -360,7 +366,7 @@ bool call_daemon(const ctl_options *options, const ctl_request *request, depot_a
 static const char *detail_of(depot_arena *arena, const depot_json *problem)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf out = { 0 };
-    const depot_json *detail = depot_json_get(problem, "detail");
+    const depot_json                    *detail = depot_json_get(problem, "detail");
 
     if (detail == NULL || depot_json_typeof(detail) != DEPOT_JSON_ARRAY) {
         return depot_json_get_str(problem, "detail", depot_json_get_str(problem, "title", "no reason given"));
@@ -404,7 +410,9 @@ bool call_refused(const call_reply *reply, depot_arena *arena, depot_err *err)
 
     if (id == NULL) {
         depot_fail(err, code_of_status(reply->status), __FILE__, __LINE__, "the answer was %d: %.200s", reply->status,
-                   problem != NULL ? detail_of(arena, problem) : reply->len > 0 ? reply->body : "(nothing)");
+                   problem != NULL  ? detail_of(arena, problem)
+                   : reply->len > 0 ? reply->body
+                                    : "(nothing)");
         return false;
     }
     depot_fail(err, depot_code_by_id(id), __FILE__, __LINE__, "%s", detail_of(arena, problem));
@@ -415,8 +423,8 @@ bool call_refused(const call_reply *reply, depot_arena *arena, depot_err *err)
     return hint[0] == '\0' ? false : depot_hint(err, "%s", hint);
 }
 
-bool call_get(const ctl_options *options, const char *target, depot_arena *arena, const depot_json **out, bool *out_away,
-              depot_err *err)
+bool call_get(const ctl_options *options, const char *target, depot_arena *arena, const depot_json **out,
+              bool *out_away, depot_err *err)
 {
     ctl_request request = { .method = "GET", .target = target };
     call_reply  reply;

@@ -1,5 +1,5 @@
-/* ctl.h - depotctl: verbs come from the tables. A route row's `cli` is a verb; a few verbs work without a daemon and are
- * rows here. Exit status: 0 ok, 1 failed or negative, 2 usage, 3 unhealthy or refused, 78 configuration. */
+/* ctl.h - depotctl: verbs come from the tables. A route row's `cli` is a verb; a few verbs work without a daemon and
+ * are rows here. Exit status: 0 ok, 1 failed or negative, 2 usage, 3 unhealthy or refused, 78 configuration. */
 #ifndef CTL_CTL_H
 #define CTL_CTL_H
 
@@ -12,8 +12,8 @@ typedef struct ctl_options {
     int64_t     timeout_ms; /* of a whole call; 0: until nothing has moved for 60 s */
 } ctl_options;
 
-/* Runs the verb in argv (program name not included); prints; returns the exit status. h has all plugins loaded for their
- * tables, not started. */
+/* Runs the verb in argv (program name not included); prints; returns the exit status. h has all plugins loaded for
+ * their tables, not started. */
 int ctl_run(host *h, const ctl_options *options, int argc, char **argv);
 
 /* Generated documents: what = "options" | "routes" | "lua" | "metrics" | "errors" | "verbs" | "events" (Markdown),

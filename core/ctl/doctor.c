@@ -12,6 +12,7 @@
 #include "config.h"
 #include "ctl/call.h"
 #include "ctl/internal.h"
+#include "ctl/render.h"
 #include "lua/scripts.h"
 #include "pg/cluster.h"
 
@@ -31,9 +32,9 @@ static void found(doctor *d, const char *check, const char *status, const char *
     int level = strcmp(status, "fail") == 0 ? 2 : strcmp(status, "warn") == 0 ? 1 : 0;
 
     d->worst = level > d->worst ? level : d->worst;
-    depot_json_add(d->checks, depot_json_pack(d->arena, "{s:s, s:s, s:s, s:s?, s:s?}", "check", check, "status", status,
-                                              "message", message, "fix", level == 0 ? NULL : fix, "command",
-                                              level == 0 ? NULL : command));
+    depot_json_add(d->checks,
+                   depot_json_pack(d->arena, "{s:s, s:s, s:s, s:s?, s:s?}", "check", check, "status", status, "message",
+                                   message, "fix", level == 0 ? NULL : fix, "command", level == 0 ? NULL : command));
 }
 
 /* ---- the installation ---- */
@@ -57,7 +58,8 @@ static void check_config(doctor *d)
         found(d, "configuration", ok, paths.conf_dir, NULL, NULL);
         return;
     }
-    found(d, "configuration", fail, depot_strf(d->arena, "%zu problem%s in %s and the scripts", n, n == 1 ? "" : "s", paths.conf_dir),
+    found(d, "configuration", fail,
+          depot_strf(d->arena, "%zu problem%s in %s and the scripts", n, n == 1 ? "" : "s", paths.conf_dir),
           "the daemon refuses to start or to reload with these", "depotctl config check");
 }
 
@@ -77,8 +79,8 @@ static void check_plugins(doctor *d)
         found(d, "plugins", warn, depot_strf(d->arena, "no plugin in %s", host_environment(d->c->host)->plugin_dir),
               "without the plugin http nobody can reach the daemon", "depotctl plugin list");
     } else if (depot_json_len(broken) == 0) {
-        found(d, "plugins", ok, depot_strf(d->arena, "%zu for plugin interface %u.%u", n, DEPOT_ABI_MAJOR, DEPOT_ABI_MINOR),
-              NULL, NULL);
+        found(d, "plugins", ok,
+              depot_strf(d->arena, "%zu for plugin interface %u.%u", n, DEPOT_ABI_MAJOR, DEPOT_ABI_MINOR), NULL, NULL);
     }
 }
 
@@ -91,7 +93,8 @@ static void check_mode(doctor *d, const char *name, const char *path, mode_t for
     }
     if ((st.st_mode & forbidden) != 0) {
         found(d, name, fail, depot_strf(d->arena, "%s has mode %04o", path, (unsigned)(st.st_mode & 07777)),
-              "take the rights of others away", depot_strf(d->arena, "chmod %04o %s", (unsigned)(st.st_mode & 07777 & ~forbidden), path));
+              "take the rights of others away",
+              depot_strf(d->arena, "chmod %04o %s", (unsigned)(st.st_mode & 07777 & ~forbidden), path));
     } else {
         found(d, name, ok, depot_strf(d->arena, "%s has mode %04o", path, (unsigned)(st.st_mode & 07777)), NULL, NULL);
     }
@@ -103,8 +106,8 @@ static void check_state(doctor *d)
     struct stat st;
 
     if (stat(dir, &st) != 0) {
-        found(d, "state folder", fail, depot_strf(d->arena, "%s: %m", dir), "it is made at the first start; another one is named by --state",
-              "systemctl start depotd");
+        found(d, "state folder", fail, depot_strf(d->arena, "%s: %m", dir),
+              "it is made at the first start; another one is named by --state", "systemctl start depotd");
         return;
     }
     check_mode(d, "state folder", dir, S_IWGRP | S_IWOTH);
@@ -125,11 +128,16 @@ static void check_disk(doctor *d)
     int         space = (int)(fs.f_bavail * 100 / fs.f_blocks);
     int         inodes = fs.f_files == 0 ? 100 : (int)(fs.f_favail * 100 / fs.f_files);
     int         least = space < inodes ? space : inodes;
-    const char *message = depot_strf(d->arena, "%s free in %s (%d %%), %d %% of the inodes",
-                                     depot_format_size(d->arena, (int64_t)(fs.f_bavail * fs.f_frsize)), dir, space, inodes);
+    const char *message =
+        depot_strf(d->arena, "%s free in %s (%d %%), %d %% of the inodes",
+                   depot_format_size(d->arena, (int64_t)(fs.f_bavail * fs.f_frsize)), dir, space, inodes);
 
-    found(d, "disk", least < FAIL_PERCENT ? fail : least < WARN_PERCENT ? warn : ok, message,
-          "make room: PostgreSQL stops when its disk is full", depot_strf(d->arena, "du -xh --max-depth=2 %s | sort -h", dir));
+    found(d, "disk",
+          least < FAIL_PERCENT   ? fail
+          : least < WARN_PERCENT ? warn
+                                 : ok,
+          message, "make room: PostgreSQL stops when its disk is full",
+          depot_strf(d->arena, "du -xh --max-depth=2 %s | sort -h", dir));
 }
 
 static void check_postgres(doctor *d)
@@ -159,8 +167,8 @@ static void check_clock(doctor *d)
         return; /* not allowed to look, in a container for instance */
     }
     if (state == TIME_ERROR && (t.status & STA_UNSYNC) != 0) {
-        found(d, "clock", warn, "this machine's clock is not synchronised", "run a time service (systemd-timesyncd, chrony)",
-              "timedatectl set-ntp true");
+        found(d, "clock", warn, "this machine's clock is not synchronised",
+              "run a time service (systemd-timesyncd, chrony)", "timedatectl set-ntp true");
         return;
     }
     found(d, "clock", ok, "synchronised", NULL, NULL);
@@ -206,6 +214,49 @@ static void (*const local_checks[])(doctor *d) = {
     check_config, check_plugins, check_state, check_disk, check_postgres, check_clock,
 };
 
+/* ---- for people ---- */
+static void add_finding(depot_buf *out, const render_style *style, const depot_json *row, size_t width)
+{
+    const char *const keys[] = { "message", "fix", "command" };
+    const char *const labels[] = { "", "fix: ", "try: " };
+    const char       *check = depot_json_get_str(row, "check", "");
+    const char       *status = depot_json_get_str(row, "status", "");
+
+    render_add_word(out, style, status);
+    depot_buf_addf(out, "%*s%s%*s  ", (int)(6 - strlen(status) % 6), "", check, (int)(width - render_width(check)), "");
+    for (size_t i = 0; i < DEPOT_N(keys); i++) {
+        const char *text = depot_json_get_str(row, keys[i], "");
+
+        if (i == 0 || text[0] != '\0') {
+            depot_buf_addf(out, "%*s%s", i == 0 ? 0 : (int)width + 8, "", labels[i]);
+            render_add_safe(out, text, strlen(text), false);
+            depot_buf_adds(out, "\n");
+        }
+    }
+}
+
+static int print_findings(const doctor *d, const verb_call *call)
+{
+    DEPOT_AUTO(depot_buf_free) depot_buf out = { 0 };
+    const render_style                   style = render_style_of(STDOUT_FILENO);
+    size_t                               width = 0, warnings = 0, failures = 0;
+
+    for (size_t i = 0; i < depot_json_len(d->checks); i++) {
+        const depot_json *row = depot_json_at(d->checks, i);
+        size_t            n = render_width(depot_json_get_str(row, "check", ""));
+
+        width = n > width ? n : width;
+        warnings += strcmp(depot_json_get_str(row, "status", ""), warn) == 0 ? 1 : 0;
+        failures += strcmp(depot_json_get_str(row, "status", ""), fail) == 0 ? 1 : 0;
+    }
+    for (size_t i = 0; i < depot_json_len(d->checks); i++) {
+        add_finding(&out, &style, depot_json_at(d->checks, i), width);
+    }
+    depot_buf_addf(&out, "%zu checks, %zu warning%s, %zu failure%s\n", depot_json_len(d->checks), warnings,
+                   warnings == 1 ? "" : "s", failures, failures == 1 ? "" : "s");
+    return ctl_print_text(d->c, call, out.data, out.len);
+}
+
 int local_doctor(ctl *c, const verb_call *call)
 {
     static const char *const verdicts[] = { "ok", "warn", "fail" };
@@ -216,6 +267,10 @@ int local_doctor(ctl *c, const verb_call *call)
         local_checks[i](&d); /* of this machine: they say nothing of a daemon behind a URL */
     }
     check_daemon(&d);
-    int printed = ctl_print(c, call, depot_json_pack(c->arena, "{s:s, s:o}", "verdict", verdicts[d.worst], "checks", d.checks));
+    int printed =
+        c->options.json
+            ? ctl_print(c, call,
+                        depot_json_pack(c->arena, "{s:s, s:o}", "verdict", verdicts[d.worst], "checks", d.checks))
+            : print_findings(&d, call);
     return printed != 0 ? printed : statuses[d.worst];
 }

@@ -24,6 +24,7 @@ static void document_samples(const library *l, depot_buf *out)
 }
 
 /* file: its name in docs/reference; NULL: not a reference page. */
+/* clang-format off */
 static const struct {
     const char *what, *file;
     void (*write)(const library *l, depot_buf *out);
@@ -35,6 +36,7 @@ static const struct {
     { "types", NULL, document_types },             { "samples", NULL, document_samples },
     { "man", NULL, document_man },
 };
+/* clang-format on */
 
 static int by_name(const void *a, const void *b)
 {
@@ -62,8 +64,8 @@ static bool library_open(host *h, depot_arena *arena, library *l, depot_err *err
 bool ctl_document(host *h, const char *what, depot_buf *out, depot_err *err)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    const char *names[DEPOT_N(documents)];
-    library     l;
+    const char                               *names[DEPOT_N(documents)];
+    library                                   l;
 
     if (!library_open(h, arena, &l, err)) {
         return false;
@@ -94,7 +96,8 @@ static int write_all(ctl *c, const verb_call *call)
     }
     for (size_t i = 0; i < DEPOT_N(documents); i++) {
         DEPOT_AUTO(depot_buf_free) depot_buf out = { 0 };
-        const char *path = documents[i].file == NULL ? NULL : depot_strf(c->arena, "%s/%s", call->output, documents[i].file);
+        const char                          *path =
+            documents[i].file == NULL ? NULL : depot_strf(c->arena, "%s/%s", call->output, documents[i].file);
 
         if (path != NULL && (!ctl_document(c->host, documents[i].what, &out, &err) ||
                              !depot_write_file(path, out.data, out.len, 0644, &err))) {
@@ -107,9 +110,9 @@ static int write_all(ctl *c, const verb_call *call)
 static int write_sample(ctl *c, const verb_call *call, const char *plugin)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf out = { 0 };
-    size_t           n = 0;
-    const conf_kind *kinds = host_kinds(c->host, c->arena, &n);
-    depot_err        err = { 0 };
+    size_t                               n = 0;
+    const conf_kind                     *kinds = host_kinds(c->host, c->arena, &n);
+    depot_err                            err = { 0 };
 
     if (host_find(c->host, plugin) == NULL) {
         DEPOT_FAIL(&err, NOT_FOUND, "there is no plugin %s", plugin);
@@ -122,9 +125,9 @@ static int write_sample(ctl *c, const verb_call *call, const char *plugin)
 int local_docs(ctl *c, const verb_call *call)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf out = { 0 };
-    const char *what = depot_json_get_str(call->args, "what", "");
-    const char *plugin = depot_json_get_str(call->args, "plugin", NULL);
-    depot_err   err = { 0 };
+    const char                          *what = depot_json_get_str(call->args, "what", "");
+    const char                          *plugin = depot_json_get_str(call->args, "plugin", NULL);
+    depot_err                            err = { 0 };
 
     if (strcmp(what, "all") == 0) {
         return write_all(c, call);
@@ -141,7 +144,7 @@ int local_docs(ctl *c, const verb_call *call)
 int local_completion(ctl *c, const verb_call *call)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf out = { 0 };
-    depot_err err = { 0 };
+    depot_err                            err = { 0 };
 
     if (!ctl_document(c->host, "completion", &out, &err)) {
         return ctl_error(c, call->verb, &err);
@@ -218,7 +221,9 @@ void document_options(const library *l, depot_buf *out)
             }
             depot_buf_addf(out, "\n## %s\n\n", depot_json_get_str(section, "section", ""));
             document_cell(out, depot_json_get_str(section, "doc", ""));
-            depot_buf_adds(out, "\n\n| option | type | default | environment | applies after | meaning |\n|---|---|---|---|---|---|\n");
+            depot_buf_adds(
+                out,
+                "\n\n| option | type | default | environment | applies after | meaning |\n|---|---|---|---|---|---|\n");
             for (size_t o = 0; o < depot_json_len(options); o++) {
                 add_option_row(l, depot_json_at(options, o), out);
             }
@@ -264,10 +269,12 @@ void document_errors(const library *l, depot_buf *out)
     };
 
     (void)l;
-    depot_buf_addf(out, "# Errors\n" GENERATED "\n"
-                        "`code` in problem documents, logs and dead letters. Retry: NO, the same call fails again; SAFE, it "
-                        "had no effect; UNCERTAIN, a write may have happened.\n\n"
-                        "| code | HTTP status | exit status | retry | meaning |\n|---|---|---|---|---|\n", "errors");
+    depot_buf_addf(out,
+                   "# Errors\n" GENERATED "\n"
+                   "`code` in problem documents, logs and dead letters. Retry: NO, the same call fails again; SAFE, it "
+                   "had no effect; UNCERTAIN, a write may have happened.\n\n"
+                   "| code | HTTP status | exit status | retry | meaning |\n|---|---|---|---|---|\n",
+                   "errors");
     for (size_t i = 0; i < DEPOT_N(rows); i++) {
         depot_buf_addf(out, "| `%s` | %d | %d | %s | ", rows[i].id, rows[i].http, rows[i].exit, rows[i].retry);
         document_cell(out, rows[i].meaning);

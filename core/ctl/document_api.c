@@ -47,8 +47,11 @@ static void add_route(const library *l, const depot_route *r, depot_buf *out)
 
 void document_routes(const library *l, depot_buf *out)
 {
-    depot_buf_addf(out, "# HTTP routes\n" GENERATED "\nThe same as OpenAPI: `GET /openapi.json`. Errors are problem documents "
-                        "(errors.md).\n\n| route | role | meaning |\n|---|---|---|\n", "routes");
+    depot_buf_addf(out,
+                   "# HTTP routes\n" GENERATED
+                   "\nThe same as OpenAPI: `GET /openapi.json`. Errors are problem documents "
+                   "(errors.md).\n\n| route | role | meaning |\n|---|---|---|\n",
+                   "routes");
     for (size_t p = 0; p < l->n_plugins; p++) {
         for (size_t i = 0; i < l->plugins[p]->n_routes; i++) {
             const depot_route *r = &l->plugins[p]->routes[i];
@@ -94,7 +97,9 @@ static void add_verb(const library *l, const verb *v, depot_buf *out)
         depot_buf_addf(out, " (`%s %s`, role %s)", v->route->method, v->route->path, roles[v->route->role]);
     }
     bool offline = v->local != NULL && v->local->run != NULL;
-    depot_buf_adds(out, !offline ? ".\n" : v->route == NULL ? ". Needs no daemon.\n" : ". Works without the daemon too.\n");
+    depot_buf_adds(out, !offline           ? ".\n"
+                        : v->route == NULL ? ". Needs no daemon.\n"
+                                           : ". Works without the daemon too.\n");
     if (v->n_fields == 0) {
         return;
     }
@@ -113,13 +118,16 @@ static void add_verb(const library *l, const verb *v, depot_buf *out)
 
 void document_verbs(const library *l, depot_buf *out)
 {
-    depot_buf_addf(out, "# depotctl\n" GENERATED "\n"
-                        "    depotctl [--state DIR | --socket FILE | --url URL --token-file FILE] [--config DIR] [--json]\n"
-                        "             [--timeout DURATION] [--quiet] [--yes] VERB ...\n\n"
-                        "Exit status: 0 ok, 1 failed or a negative answer, 2 usage, 3 unhealthy or refused, 78 configuration "
-                        "errors. Every verb also takes `--json`, `--output FILE`, `--timeout DURATION`, `--quiet`, `--yes` "
-                        "and `--help` behind it. JSON fields take text, `@FILE`, or `-` for standard input; secrets "
-                        "`@FILE` or `-` alone.\n", "verbs");
+    depot_buf_addf(
+        out,
+        "# depotctl\n" GENERATED "\n"
+        "    depotctl [--state DIR | --socket FILE | --url URL --token-file FILE] [--config DIR] [--json]\n"
+        "             [--timeout DURATION] [--quiet] [--yes] VERB ...\n\n"
+        "Exit status: 0 ok, 1 failed or a negative answer, 2 usage, 3 unhealthy or refused, 78 configuration "
+        "errors. Every verb also takes `--json`, `--output FILE`, `--timeout DURATION`, `--quiet`, `--yes` "
+        "and `--help` behind it. JSON fields take text, `@FILE`, or `-` for standard input; secrets "
+        "`@FILE` or `-` alone.\n",
+        "verbs");
     for (size_t i = 0; i < l->verbs->n; i++) {
         add_verb(l, &l->verbs->rows[i], out);
     }
@@ -128,9 +136,11 @@ void document_verbs(const library *l, depot_buf *out)
 /* ---- Lua ---- */
 void document_lua(const library *l, depot_buf *out)
 {
-    depot_buf_addf(out, "# Lua functions\n" GENERATED "\n"
-                        "Called as `depot.<name>(...)`. A function that fails raises an error with `code`, `message` and "
-                        "`hint`; `depot.try(f, ...)` returns nil and that error instead.\n", "lua");
+    depot_buf_addf(out,
+                   "# Lua functions\n" GENERATED "\n"
+                   "Called as `depot.<name>(...)`. A function that fails raises an error with `code`, `message` and "
+                   "`hint`; `depot.try(f, ...)` returns nil and that error instead.\n",
+                   "lua");
     for (size_t p = 0; p < l->n_plugins; p++) {
         const depot_ctx *ctx = l->plugins[p];
 

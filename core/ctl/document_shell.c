@@ -19,10 +19,9 @@ static const char completion_head[] =
     "        esac\n"
     "        i=$((i + 1))\n"
     "    done\n";
-static const char completion_tail[] =
-    "    COMPREPLY=($(compgen -W \"$list\" -- \"$cur\"))\n"
-    "}\n"
-    "complete -o default -F _depotctl depotctl\n";
+static const char completion_tail[] = "    COMPREPLY=($(compgen -W \"$list\" -- \"$cur\"))\n"
+                                      "}\n"
+                                      "complete -o default -F _depotctl depotctl\n";
 
 static bool has_line(const depot_buf *seen, const char *line)
 {
@@ -33,7 +32,7 @@ static bool has_line(const depot_buf *seen, const char *line)
 static void add_next_words(const verb_set *set, const char *prefix, depot_buf *out)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf seen = { 0 };
-    size_t n = strlen(prefix);
+    size_t                               n = strlen(prefix);
 
     for (size_t i = 0; i < set->n; i++) {
         const char *words = set->rows[i].words;
@@ -41,7 +40,7 @@ static void add_next_words(const verb_set *set, const char *prefix, depot_buf *o
 
         if (below) {
             DEPOT_AUTO(depot_buf_free) depot_buf line = { 0 };
-            const char *next = words + n + (n == 0 ? 0 : 1);
+            const char                          *next = words + n + (n == 0 ? 0 : 1);
 
             depot_buf_addf(&line, "\n%.*s\n", (int)strcspn(next, " "), next);
             if (!has_line(&seen, line.data)) {
@@ -59,15 +58,17 @@ static void add_groups(const library *l, depot_buf *out)
     DEPOT_AUTO(depot_buf_free) depot_buf top = { 0 };
 
     add_next_words(l->verbs, "", &top);
-    depot_buf_addf(out, "    case $words in\n    \"\") list=\"--state --config --socket --url --token-file --ca --json "
-                        "--timeout --quiet --yes --version --help %s\" ;;\n", top.data == NULL ? "" : top.data);
+    depot_buf_addf(out,
+                   "    case $words in\n    \"\") list=\"--state --config --socket --url --token-file --ca --json "
+                   "--timeout --quiet --yes --version --help %s\" ;;\n",
+                   top.data == NULL ? "" : top.data);
     for (size_t i = 0; i < l->verbs->n; i++) {
         const char *words = l->verbs->rows[i].words;
 
         for (size_t n = strcspn(words, " "); words[n] == ' '; n += 1 + strcspn(words + n + 1, " ")) {
             DEPOT_AUTO(depot_buf_free) depot_buf next = { 0 };
-            const char *prefix = depot_strndup(l->arena, words, n);
-            const char *line = depot_strf(l->arena, "\n%s\n", prefix);
+            const char                          *prefix = depot_strndup(l->arena, words, n);
+            const char                          *line = depot_strf(l->arena, "\n%s\n", prefix);
 
             if (!has_line(&seen, line)) {
                 depot_buf_adds(&seen, line);
@@ -126,7 +127,8 @@ static void add_choices(const library *l, depot_buf *out)
             depot_buf_adds(out, "\" ;;\n");
         }
     }
-    depot_buf_adds(out, "    *\" --output\" | *\" --config\" | *\" --state\" | *\" --socket\" | *\" --token-file\" | *\" --ca\") list=\"\" ;;\n"
+    depot_buf_adds(out, "    *\" --output\" | *\" --config\" | *\" --state\" | *\" --socket\" | *\" --token-file\" | "
+                        "*\" --ca\") list=\"\" ;;\n"
                         "    esac\n");
 }
 
@@ -190,12 +192,14 @@ static const struct {
 
 void document_man(const library *l, depot_buf *out)
 {
-    depot_buf_adds(out, ".TH DEPOTCTL 1 \"\" \"depotd " DEPOT_VERSION "\" \"depotd\"\n"
-                        ".SH NAME\ndepotctl \\- operate depotd\n"
-                        ".SH SYNOPSIS\n.B depotctl\n[\\fIOPTION\\fR]... \\fIVERB\\fR [\\fIARGUMENT\\fR]... [\\fI\\-\\-FLAG\\fR]...\n"
-                        ".SH DESCRIPTION\nAsks the running daemon over the socket in its state folder, or a daemon elsewhere over "
-                        "HTTP. Data goes to standard output, messages and progress to standard error. Colour is for terminals "
-                        "alone and obeys NO_COLOR.\n.SH OPTIONS\n");
+    depot_buf_adds(
+        out,
+        ".TH DEPOTCTL 1 \"\" \"depotd " DEPOT_VERSION "\" \"depotd\"\n"
+        ".SH NAME\ndepotctl \\- operate depotd\n"
+        ".SH SYNOPSIS\n.B depotctl\n[\\fIOPTION\\fR]... \\fIVERB\\fR [\\fIARGUMENT\\fR]... [\\fI\\-\\-FLAG\\fR]...\n"
+        ".SH DESCRIPTION\nAsks the running daemon over the socket in its state folder, or a daemon elsewhere over "
+        "HTTP. Data goes to standard output, messages and progress to standard error. Colour is for terminals "
+        "alone and obeys NO_COLOR.\n.SH OPTIONS\n");
     for (size_t i = 0; i < DEPOT_N(man_options); i++) {
         add_item(out, man_options[i].head, man_options[i].text);
     }

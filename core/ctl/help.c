@@ -5,6 +5,7 @@
 #include "ctl/render.h"
 
 /* How a value of a type is asked for. ENUM shows its choices; a flag of type BOOL has no value. */
+/* clang-format off */
 static const char *const type_words[] = {
     [DEPOT_T_STRING] = "TEXT",       [DEPOT_T_BOOL] = "",          [DEPOT_T_INT] = "N",
     [DEPOT_T_NUMBER] = "NUMBER",     [DEPOT_T_SIZE] = "SIZE",      [DEPOT_T_DURATION] = "DURATION",
@@ -14,6 +15,7 @@ static const char *const type_words[] = {
     [DEPOT_T_SHA256] = "SHA256",     [DEPOT_T_OBJECT] = "JSON",    [DEPOT_T_ARRAY] = "JSON",
     [DEPOT_T_ANY] = "JSON",
 };
+/* clang-format on */
 
 static const char *const role_names[] = { "anyone", "viewer", "operator", "admin" };
 
@@ -49,8 +51,9 @@ const char *help_default(depot_arena *arena, const depot_field *field)
         depot_buf_addf(&out, "default %s", field->def[0] == '\0' ? "\"\"" : field->def);
     }
     if (bounded && (field->min != 0 || field->max != 0)) {
-        depot_buf_addf(&out, "%s%s..%s", out.len > 0 ? ", " : "", bound(arena, field, field->min),
-                       bound(arena, field, field->max));
+        const char *most = field->max == INT64_MAX ? "" : bound(arena, field, field->max);
+
+        depot_buf_addf(&out, "%s%s..%s", out.len > 0 ? ", " : "", bound(arena, field, field->min), most);
     }
     if ((field->flags & DEPOT_REQUIRED) != 0 && field->def == NULL) {
         depot_buf_adds(&out, out.len > 0 ? ", required" : "required");
@@ -73,7 +76,7 @@ static bool is_required(const depot_field *field)
 const char *help_usage(depot_arena *arena, const verb *v)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf out = { 0 };
-    bool flags = false;
+    bool                                 flags = false;
 
     depot_buf_adds(&out, v->pattern);
     for (size_t i = 0; i < v->n_fields; i++) {
@@ -123,7 +126,8 @@ static void add_arguments(depot_arena *arena, const verb *v, depot_buf *out)
         }
         const char *type = help_type(arena, f);
         const char *name = depot_strf(arena, v->args[i].optional ? "[%s]" : "<%s>", f->name);
-        add_pair(out, f->type == DEPOT_T_STRING ? name : depot_strf(arena, "%s %s", name, type), describe(arena, f), 28);
+        add_pair(out, f->type == DEPOT_T_STRING ? name : depot_strf(arena, "%s %s", name, type), describe(arena, f),
+                 28);
     }
 }
 
@@ -157,23 +161,19 @@ void help_verb(depot_arena *arena, const verb *v, depot_buf *out)
     depot_buf_adds(out, "\nEvery verb takes --json, --output FILE, --timeout DURATION, --quiet, --yes, --help.\n");
 }
 
-static size_t first_word(const char *words)
+/* A list has room for the first clause of a verb's meaning. */
+static const char *in_short(depot_arena *arena, const char *doc)
 {
-    return strcspn(words, " ");
+    return doc == NULL ? "" : depot_strndup(arena, doc, strcspn(doc, ";:"));
 }
 
 static void add_verbs(const ctl *c, const char *group, depot_buf *out)
 {
-    const verb_set *set = c->verbs;
-
-    for (size_t i = 0; i < set->n; i++) {
-        const verb *v = &set->rows[i];
-        bool        new_group = i > 0 && (first_word(v->words) != first_word(v[-1].words) ||
-                                   strncmp(v->words, v[-1].words, first_word(v->words)) != 0);
+    for (size_t i = 0; i < c->verbs->n; i++) {
+        const verb *v = &c->verbs->rows[i];
 
         if (group == NULL || verb_in_group(v, group)) {
-            depot_buf_adds(out, new_group && group == NULL ? "\n" : "");
-            add_pair(out, v->pattern, v->doc == NULL ? "" : v->doc, 34);
+            add_pair(out, v->pattern, in_short(c->arena, v->doc), 34);
         }
     }
 }

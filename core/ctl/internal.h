@@ -19,17 +19,17 @@ enum { EXIT_FAILED = 1, EXIT_USAGE = 2, EXIT_UNHEALTHY = 3, EXIT_CONFIG = 78 };
 int ctl_print(ctl *c, const verb_call *call, const depot_json *value);
 int ctl_print_text(ctl *c, const verb_call *call, const char *text, size_t n); /* the same bytes for both */
 /* Message, hint and next command (a problem document with --json). v may be NULL. Returns the exit status. */
-int ctl_error(ctl *c, const verb *v, const depot_err *err);
+int  ctl_error(ctl *c, const verb *v, const depot_err *err);
 void ctl_note(const ctl *c, const char *fmt, ...) DEPOT_PRINTF(2, 3); /* silent with --quiet and --json */
 
 /* ---- help (help.c) ---- */
 void help_overview(const ctl *c, depot_buf *out);
 /* Every verb whose words start with the group's; false: none. */
-bool help_group(const ctl *c, const char *group, depot_buf *out);
-void help_verb(depot_arena *arena, const verb *v, depot_buf *out);
-const char *help_usage(depot_arena *arena, const verb *v);                /* "queue pause <name> [--for DURATION]" */
-const char *help_type(depot_arena *arena, const depot_field *field);      /* "DURATION", "a|b|c" */
-const char *help_default(depot_arena *arena, const depot_field *field);   /* "default 10s, 1..10", "" */
+bool        help_group(const ctl *c, const char *group, depot_buf *out);
+void        help_verb(depot_arena *arena, const verb *v, depot_buf *out);
+const char *help_usage(depot_arena *arena, const verb *v);              /* "queue pause <name> [--for DURATION]" */
+const char *help_type(depot_arena *arena, const depot_field *field);    /* "DURATION", "a|b|c" */
+const char *help_default(depot_arena *arena, const depot_field *field); /* "default 10s, 1..10", "" */
 
 /* ---- verbs that depotctl has itself (locals.c) ---- */
 extern const ctl_local ctl_locals[];
@@ -60,11 +60,11 @@ int local_version(ctl *c, const verb_call *call);
 /* ---- documents (document.c and its neighbours) ---- */
 /* What generated documents are about: plugins by name, the core first, and all verbs. */
 typedef struct library {
-    host            *host;
-    depot_arena     *arena;
+    host             *host;
+    depot_arena      *arena;
     const depot_ctx **plugins;
-    size_t           n_plugins;
-    const verb_set  *verbs;
+    size_t            n_plugins;
+    const verb_set   *verbs;
 } library;
 
 void document_options(const library *l, depot_buf *out);

@@ -12,13 +12,13 @@
 int local_config_check(ctl *c, const verb_call *call)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf out = { 0 };
-    const char       *dir = depot_json_get_str(call->args, "dir", c->options.conf_dir);
-    const app_options places = { .state_dir = c->options.state_dir, .conf_dir = dir };
-    conf_problems    *problems = conf_problems_new(c->arena);
-    host_env          env = { 0 };
-    const conf       *configuration = NULL;
-    app_paths         paths;
-    depot_err         err = { 0 };
+    const char                          *dir = depot_json_get_str(call->args, "dir", c->options.conf_dir);
+    const app_options                    places = { .state_dir = c->options.state_dir, .conf_dir = dir };
+    conf_problems                       *problems = conf_problems_new(c->arena);
+    host_env                             env = { 0 };
+    const conf                          *configuration = NULL;
+    app_paths                            paths;
+    depot_err                            err = { 0 };
 
     if (!app_find_paths(c->arena, &places, &paths, &err)) {
         return ctl_error(c, call->verb, &err);
@@ -28,8 +28,8 @@ int local_config_check(ctl *c, const verb_call *call)
     bool  fine = scripts_check(paths.lua_dirs, problems) && conf_problem_count(problems) == 0;
     host_free(h);
     if (c->options.json) {
-        depot_json_write(&out, depot_json_pack(c->arena, "{s:b, s:s, s:o}", "ok", (int)fine, "dir", paths.conf_dir, "problems",
-                                               conf_problems_json(c->arena, problems)));
+        depot_json_write(&out, depot_json_pack(c->arena, "{s:b, s:s, s:o}", "ok", (int)fine, "dir", paths.conf_dir,
+                                               "problems", conf_problems_json(c->arena, problems)));
         depot_buf_adds(&out, "\n");
     } else if (fine) {
         depot_buf_addf(&out, "%s: configuration is fine\n", paths.conf_dir);
@@ -59,7 +59,7 @@ static size_t longest_line(const verb_call *call, const depot_json *rows)
 
     for (size_t i = 0; i < depot_json_len(rows); i++) {
         const depot_json *row = depot_json_at(rows, i);
-        size_t n = render_width(depot_json_get_str(row, "option", "")) + 3 +
+        size_t            n = render_width(depot_json_get_str(row, "option", "")) + 3 +
                    render_width(depot_json_get_str(row, "value", ""));
 
         longest = wanted(call, row) && n > longest && n <= SENSIBLE ? n : longest;
@@ -70,9 +70,10 @@ static size_t longest_line(const verb_call *call, const depot_json *rows)
 static void add_setting(const verb_call *call, const depot_json *row, size_t width, depot_buf *out)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf line = { 0 };
-    const char *value = depot_json_get_str(row, "value", NULL);
+    const char                          *value = depot_json_get_str(row, "value", NULL);
 
-    depot_buf_addf(&line, "%s =%s", depot_json_get_str(row, "option", ""), value == NULL || value[0] == '\0' ? "" : " ");
+    depot_buf_addf(&line, "%s =%s", depot_json_get_str(row, "option", ""),
+                   value == NULL || value[0] == '\0' ? "" : " ");
     render_add_safe(&line, value == NULL ? "" : value, value == NULL ? 0 : strlen(value), false);
     depot_buf_adds(out, line.data);
     if (depot_json_get_bool(call->args, "origin", false)) {
@@ -102,9 +103,9 @@ static const depot_json *rows_of(const depot_json *reply)
 int show_config(ctl *c, const verb_call *call, const depot_json *reply)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf out = { 0 };
-    const depot_json *rows = rows_of(reply);
-    const char       *section = "";
-    size_t            width = longest_line(call, rows);
+    const depot_json                    *rows = rows_of(reply);
+    const char                          *section = "";
+    size_t                               width = longest_line(call, rows);
 
     for (size_t i = 0; i < depot_json_len(rows); i++) {
         const depot_json *row = depot_json_at(rows, i);
@@ -162,11 +163,11 @@ static bool known_plugin(ctl *c, const char *name, depot_err *err)
 static int flip(ctl *c, const verb_call *call, bool on)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf sample = { 0 };
-    const char      *name = depot_json_get_str(call->args, "plugin", "");
-    size_t           n = 0;
-    const conf_kind *kinds = host_kinds(c->host, c->arena, &n);
-    char            *file = NULL;
-    depot_err        err = { 0 };
+    const char                          *name = depot_json_get_str(call->args, "plugin", "");
+    size_t                               n = 0;
+    const conf_kind                     *kinds = host_kinds(c->host, c->arena, &n);
+    char                                *file = NULL;
+    depot_err                            err = { 0 };
 
     if (on && !known_plugin(c, name, &err)) {
         return ctl_error(c, call->verb, &err);
@@ -176,11 +177,12 @@ static int flip(ctl *c, const verb_call *call, bool on)
         return ctl_error(c, call->verb, &err);
     }
     if (c->options.json) {
-        return ctl_print(c, call, depot_json_pack(c->arena, "{s:s, s:b, s:s?}", "plugin", name, "enabled", (int)on, "file", file));
+        return ctl_print(
+            c, call, depot_json_pack(c->arena, "{s:s, s:b, s:s?}", "plugin", name, "enabled", (int)on, "file", file));
     }
-    const char *said = depot_strf(c->arena, "%s is %s%s%s\n", name, on ? "enabled" : "disabled", file == NULL ? "" : ": ",
-                                  file == NULL ? "" : file);
-    int status = ctl_print_text(c, call, said, strlen(said));
+    const char *said = depot_strf(c->arena, "%s is %s%s%s\n", name, on ? "enabled" : "disabled",
+                                  file == NULL ? "" : ": ", file == NULL ? "" : file);
+    int         status = ctl_print_text(c, call, said, strlen(said));
     ctl_note(c, "in force after a restart: depotctl config check && systemctl restart depotd");
     return status;
 }

@@ -65,10 +65,10 @@ static bool schema_open(ctl *c, bool owner, schema *s, depot_err *err)
 /* ---- by the daemon ---- */
 static depot_json *row_of(ctl *c, const depot_json *reported, bool applied)
 {
-    return depot_json_pack(c->arena, "{s:s?, s:I, s:s?, s:s, s:s?}", "set", depot_json_get_str(reported, "set", NULL), "number",
-                           depot_json_get_int(reported, "number", 0), "name", depot_json_get_str(reported, "name", NULL),
-                           "state", applied ? "applied" : "pending", "applied_at",
-                           depot_json_get_str(reported, "applied_at", NULL));
+    return depot_json_pack(c->arena, "{s:s?, s:I, s:s?, s:s, s:s?}", "set", depot_json_get_str(reported, "set", NULL),
+                           "number", depot_json_get_int(reported, "number", 0), "name",
+                           depot_json_get_str(reported, "name", NULL), "state", applied ? "applied" : "pending",
+                           "applied_at", depot_json_get_str(reported, "applied_at", NULL));
 }
 
 /* all: every migration; else only those that are pending. */
@@ -166,8 +166,8 @@ static depot_json *file_rows(ctl *c, const schema *s, bool all)
 int local_migrate_status(ctl *c, const verb_call *call)
 {
     DEPOT_AUTO(schema_close) schema s = { .db = NULL };
-    const depot_json *reply = NULL;
-    depot_err         err = { 0 };
+    const depot_json               *reply = NULL;
+    depot_err                       err = { 0 };
 
     if (!ask_daemon(c, &reply, &err)) {
         return ctl_error(c, call->verb, &err);
@@ -196,10 +196,10 @@ static void on_applied(void *arg, const migration *m)
 int local_migrate_up(ctl *c, const verb_call *call)
 {
     DEPOT_AUTO(schema_close) schema s = { .db = NULL };
-    progress_list     done = { c, depot_json_array(c->arena) };
-    const depot_json *reply = NULL;
-    size_t            n = 0;
-    depot_err         err = { 0 };
+    progress_list                   done = { c, depot_json_array(c->arena) };
+    const depot_json               *reply = NULL;
+    size_t                          n = 0;
+    depot_err                       err = { 0 };
 
     if (!ask_daemon(c, &reply, &err)) {
         return ctl_error(c, call->verb, &err);

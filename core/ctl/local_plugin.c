@@ -53,7 +53,8 @@ void ctl_broken_plugins(ctl *c, depot_json *list)
         depot_err   err = { 0 };
 
         if (is_so && host_find(c->host, name) == NULL && !host_load(c->host, name, NULL, false, &err)) {
-            depot_json_add(list, depot_json_pack(c->arena, "{s:s, s:s, s:s}", "name", name, "state", "broken", "why", err.msg));
+            depot_json_add(
+                list, depot_json_pack(c->arena, "{s:s, s:s, s:s}", "name", name, "state", "broken", "why", err.msg));
         }
         free(files[i]);
     }

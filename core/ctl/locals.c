@@ -3,12 +3,14 @@
 
 /* clang-format off */
 static const depot_field config_dir[] = {
-    { .name = "dir", .type = DEPOT_T_STRING, .doc = "folder with the *.ini files; without it the one that depotd reads" },
+    { .name = "dir", .type = DEPOT_T_STRING,
+      .doc = "folder with the *.ini files; without it the one that depotd reads" },
     { .name = NULL },
 };
 static const depot_field config_show[] = {
     { .name = "section", .type = DEPOT_T_STRING, .doc = "only sections whose name holds this text" },
-    { .name = "origin", .type = DEPOT_T_BOOL, .doc = "tell where each value comes from: file:line, env:NAME or default" },
+    { .name = "origin", .type = DEPOT_T_BOOL,
+      .doc = "tell where each value comes from: file:line, env:NAME or default" },
     { .name = "changed", .type = DEPOT_T_BOOL, .doc = "only values that are not the default" },
     { .name = NULL },
 };
@@ -29,7 +31,8 @@ static const depot_field shell[] = {
     { .name = "shell", .type = DEPOT_T_ENUM, .flags = DEPOT_REQUIRED, .choices = shells, .doc = "for which shell" },
     { .name = NULL },
 };
-static const char *const documents[] = { "options", "routes", "lua", "metrics", "errors", "verbs", "events", "completion", "types",
+static const char *const documents[] = { "options", "routes", "lua", "metrics", "errors", "verbs",
+                                         "events", "completion", "types",
                                          "samples", "man", "all", NULL };
 static const depot_field docs[] = {
     { .name = "what", .type = DEPOT_T_ENUM, .flags = DEPOT_REQUIRED, .choices = documents,
@@ -46,36 +49,33 @@ static const depot_field migration_columns[] = {
     { .name = "set", .doc = "plugin" }, { .name = "number" }, { .name = "name" }, { .name = "state" },
     { .name = "applied_at", .type = DEPOT_T_TIME }, { .name = NULL },
 };
-static const depot_field check_columns[] = {
-    { .name = "status" }, { .name = "check" }, { .name = "message" }, { .name = "fix" }, { .name = "command" }, { .name = NULL },
-};
-static const depot_field check_item[] = { { .name = "check", .type = DEPOT_T_OBJECT, .fields = check_columns }, { .name = NULL } };
-static const depot_field doctor_reply[] = {
-    { .name = "verdict" }, { .name = "checks", .type = DEPOT_T_ARRAY, .fields = check_item }, { .name = NULL },
-};
 
 const ctl_local ctl_locals[] = {
     { .cli = "config check [dir]", .fields = config_dir, .run = local_config_check,
       .doc = "read conf.d, plugins and scripts as depotd would and print every problem; exit status 78 when there are any" },
     { .cli = "config show [section]", .fields = config_show, .run = local_config_show, .show = show_config,
       .doc = "the configuration in force, secrets masked" },
-    { .cli = "config schema", .run = local_config_schema, .doc = "every section and option with type, default and range, as JSON" },
+    { .cli = "config schema", .run = local_config_schema,
+      .doc = "every section and option with type, default and range, as JSON" },
     { .cli = "enable <plugin>", .fields = plugin_name, .run = local_enable,
       .doc = "make depotd load a plugin from its next start on" },
     { .cli = "disable <plugin>", .fields = plugin_name, .run = local_disable,
       .doc = "keep depotd from loading a plugin; its configuration file stays, renamed" },
     { .cli = "event emit <name> [payload]", .doc = "emit an event; hooks react to it" },
-    { .cli = "plugin list", .run = local_plugin_list, .show = show_plugins, .doc = "plugins with version, state and what they are for" },
-    { .cli = "plugin show <name>", .fields = show_name, .run = local_plugin_show, .doc = "everything that a plugin offers" },
+    { .cli = "plugin list", .run = local_plugin_list, .show = show_plugins,
+      .doc = "plugins with version, state and what they are for" },
+    { .cli = "plugin show <name>", .fields = show_name, .run = local_plugin_show,
+      .doc = "everything that a plugin offers" },
     { .cli = "migrate status", .reply = migration_columns, .run = local_migrate_status,
       .doc = "which migrations there are and which are applied" },
     { .cli = "migrate up", .fields = dry_run, .reply = migration_columns, .run = local_migrate_up,
       .doc = "apply pending migrations; without the daemon it needs [database] owner_url" },
-    { .cli = "doctor", .reply = doctor_reply, .run = local_doctor,
+    { .cli = "doctor", .run = local_doctor,
       .doc = "examine installation, configuration, database and daemon; exit status 0 ok, 1 warnings, 3 failures" },
     { .cli = "completion <shell>", .fields = shell, .run = local_completion,
       .doc = "completion script: depotctl completion bash > /usr/share/bash-completion/completions/depotctl" },
-    { .cli = "docs <what>", .fields = docs, .run = local_docs, .doc = "reference generated from the tables of core and plugins" },
+    { .cli = "docs <what>", .fields = docs, .run = local_docs,
+      .doc = "reference generated from the tables of core and plugins" },
     { .cli = "help [verb]...", .fields = help, .run = local_help, .doc = "what a verb does and takes" },
     { .cli = "version", .run = local_version, .doc = "version of depotctl and of the plugin interface" },
 };

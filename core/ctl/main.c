@@ -15,6 +15,7 @@ typedef struct main_option {
     enum { OPTION_TEXT, OPTION_BOOL, OPTION_DURATION } kind;
 } main_option;
 
+/* clang-format off */
 static const main_option main_options[] = {
     { "--state", offsetof(ctl_options, state_dir), OPTION_TEXT },
     { "--config", offsetof(ctl_options, conf_dir), OPTION_TEXT },
@@ -27,6 +28,7 @@ static const main_option main_options[] = {
     { "--yes", offsetof(ctl_options, yes), OPTION_BOOL },
     { "--timeout", offsetof(ctl_options, timeout_ms), OPTION_DURATION },
 };
+/* clang-format on */
 
 static int refuse(const depot_err *err)
 {
@@ -40,8 +42,8 @@ static int refuse(const depot_err *err)
 static bool unknown_option(const char *option, depot_err *err)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    const char *word = depot_strndup(arena, option, strcspn(option, "="));
-    const char *names[DEPOT_N(main_options) + 2] = { "--help", "--version" };
+    const char                               *word = depot_strndup(arena, option, strcspn(option, "="));
+    const char                               *names[DEPOT_N(main_options) + 2] = { "--help", "--version" };
 
     for (size_t i = 0; i < DEPOT_N(main_options); i++) {
         names[i + 2] = main_options[i].name;
@@ -112,12 +114,12 @@ static void load_rest(host *h, depot_arena *arena, const char *dir, bool quiet)
 static int run(const ctl_options *given, int argc, char **argv)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    const app_options places = { .state_dir = given->state_dir, .conf_dir = given->conf_dir };
-    ctl_options       options = *given;
-    app_paths         paths;
-    host_env          env = { 0 };
-    const conf       *configuration = NULL;
-    depot_err         err = { 0 };
+    const app_options                         places = { .state_dir = given->state_dir, .conf_dir = given->conf_dir };
+    ctl_options                               options = *given;
+    app_paths                                 paths;
+    host_env                                  env = { 0 };
+    const conf                               *configuration = NULL;
+    depot_err                                 err = { 0 };
 
     if (!app_find_paths(arena, &places, &paths, &err)) {
         return refuse(&err);

@@ -8,12 +8,14 @@
 #include "ctl/render.h"
 
 /* What to look at after an error of this kind. "%s" stands for the verb's group, or for its words. */
+/* clang-format off */
 static const struct {
     depot_code  code;
     const char *command;
 } next_commands[] = {
     { DEPOT_E_CONFIG, "depotctl config check" },      { DEPOT_E_LUA_SYNTAX, "depotctl config check" },
-    { DEPOT_E_UNAUTHORIZED, "depotctl token list" },  { DEPOT_E_FORBIDDEN, "depotctl token list" },
+    { DEPOT_E_UNAUTHORIZED, "depotctl token create NAME --role ROLE, on the daemon's machine" },
+    { DEPOT_E_FORBIDDEN, "depotctl whoami" },
     { DEPOT_E_DB, "depotctl doctor" },                { DEPOT_E_DB_DOWN, "depotctl doctor" },
     { DEPOT_E_DB_UNKNOWN, "depotctl doctor" },        { DEPOT_E_IO, "depotctl doctor" },
     { DEPOT_E_NO_SPACE, "depotctl doctor" },          { DEPOT_E_CORRUPT, "depotctl doctor" },
@@ -22,6 +24,7 @@ static const struct {
     { DEPOT_E_USAGE, "depotctl help %s" },            { DEPOT_E_INVALID, "depotctl help %s" },
     { DEPOT_E_MALFORMED, "depotctl help %s" },        { DEPOT_E_BAD_PAYLOAD, "depotctl help %s" },
 };
+/* clang-format on */
 
 static bool write_out(const char *output, const char *p, size_t n, depot_err *err)
 {
@@ -41,7 +44,7 @@ int ctl_print_text(ctl *c, const verb_call *call, const char *text, size_t n)
 int ctl_print(ctl *c, const verb_call *call, const depot_json *value)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf out = { 0 };
-    render_style style = render_style_of(STDOUT_FILENO);
+    render_style                         style = render_style_of(STDOUT_FILENO);
 
     if (c->options.json) {
         depot_json_write(&out, value);
@@ -113,7 +116,7 @@ static void add_line(depot_buf *out, const char *label, const char *text)
 int ctl_error(ctl *c, const verb *v, const depot_err *err)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf out = { 0 };
-    const char *next = next_command(c, v, err);
+    const char                          *next = next_command(c, v, err);
 
     if (c->options.json) {
         depot_json_write(&out, api_problem(c->arena, err, NULL, NULL));
@@ -123,7 +126,7 @@ int ctl_error(ctl *c, const verb *v, const depot_err *err)
         add_line(&out, "hint", err->hint);
         add_line(&out, "try", next != NULL && strstr(err->hint, next) == NULL ? next : NULL);
     }
-    (void)fflush(stdout);            /* what was said before comes first */
+    (void)fflush(stdout); /* what was said before comes first */
     fwrite(out.data, 1, out.len, stderr);
     return depot_err_exit(err);
 }

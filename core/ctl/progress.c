@@ -46,7 +46,7 @@ void progress_show(progress *p, int64_t done, int64_t total)
         return;
     }
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    size_t width = render_style_of(STDERR_FILENO).width;
+    size_t                                    width = render_style_of(STDERR_FILENO).width;
     fprintf(stderr, "\r\033[K%s", progress_line(arena, done, total, now - p->begun_ms, width));
     (void)fflush(stderr); /* a bar that cannot be drawn is no failure of the transfer */
     p->drawn = true;

@@ -5,8 +5,8 @@
 #include "depot/base.h"
 
 typedef struct progress {
-    bool    on;       /* stderr is a terminal and nobody asked for quiet */
-    bool    drawn;    /* there is a line to remove */
+    bool    on;    /* stderr is a terminal and nobody asked for quiet */
+    bool    drawn; /* there is a line to remove */
     int64_t begun_ms, drawn_ms;
 } progress;
 

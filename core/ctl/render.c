@@ -3,13 +3,14 @@
 
 #include <string.h>
 
-#define BOLD "\033[1m"
-#define DIM "\033[2m"
+#define BOLD  "\033[1m"
+#define DIM   "\033[2m"
 #define RESET "\033[0m"
 
 enum { GAP = 2, INDENT = 2, CELL_MIN = 12, COLUMNS_MAX = 64, DEPTH_MAX = 6 };
 
 /* Words that say how something is. Colour only underlines them: the word stays. */
+/* clang-format off */
 static const struct {
     const char *word, *colour;
 } states[] = {
@@ -19,6 +20,7 @@ static const struct {
     { "fail", "\033[31m" },     { "failed", "\033[31m" },   { "dead", "\033[31m" },     { "error", "\033[31m" },
     { "revoked", "\033[31m" },  { "expired", "\033[31m" },  { "lost", "\033[31m" },
 };
+/* clang-format on */
 
 /* Columns that some row has a value for, in their order. */
 typedef struct table {
@@ -46,9 +48,9 @@ static void add_spaces(depot_buf *out, size_t n)
     depot_buf_addf(out, "%*s", (int)n, "");
 }
 
-static const char *colour_of(const canvas *c, const char *text)
+static const char *colour_of(const render_style *style, const char *text)
 {
-    for (size_t i = 0; c->style->colour && i < DEPOT_N(states); i++) {
+    for (size_t i = 0; style->colour && i < DEPOT_N(states); i++) {
         if (strcmp(states[i].word, text) == 0) {
             return states[i].colour;
         }
@@ -56,11 +58,11 @@ static const char *colour_of(const canvas *c, const char *text)
     return NULL;
 }
 
-static void add_styled(const canvas *c, const char *text)
+void render_add_word(depot_buf *out, const render_style *style, const char *word)
 {
-    const char *colour = colour_of(c, text);
+    const char *colour = colour_of(style, word);
 
-    depot_buf_addf(c->out, "%s%s%s", colour == NULL ? "" : colour, text, colour == NULL ? "" : RESET);
+    depot_buf_addf(out, "%s%s%s", colour == NULL ? "" : colour, word, colour == NULL ? "" : RESET);
 }
 
 static bool is_null(const depot_json *value)
@@ -82,8 +84,8 @@ static bool is_table(const depot_json *value)
 
 static bool is_block(const depot_json *value)
 {
-    return is_table(value) || (!is_null(value) && depot_json_typeof(value) == DEPOT_JSON_OBJECT &&
-                               depot_json_len(value) > 0);
+    return is_table(value) ||
+           (!is_null(value) && depot_json_typeof(value) == DEPOT_JSON_OBJECT && depot_json_len(value) > 0);
 }
 
 /* The members of an array's items: fields[0] describes an item, as in depot_field; a list of members is taken too. */
@@ -201,15 +203,15 @@ static void add_row(const table *t, const canvas *c, const depot_json *row, size
 {
     add_spaces(c->out, indent);
     for (size_t col = 0; col < t->n; col++) {
-        const char *text = row == NULL ? t->name[col]
-                                       : render_cell(c->arena, t->name[col], t->field[col],
-                                                     depot_json_get(row, t->name[col]));
+        const char *text = row == NULL
+                               ? t->name[col]
+                               : render_cell(c->arena, t->name[col], t->field[col], depot_json_get(row, t->name[col]));
         bool        last = col + 1 == t->n;
 
         text = cut(c->arena, text, t->width[col]);
         size_t pad = t->width[col] - render_width(text);
         add_spaces(c->out, t->right[col] ? pad : 0);
-        add_styled(c, text);
+        render_add_word(c->out, c->style, text);
         add_spaces(c->out, last ? 0 : (t->right[col] ? 0 : pad) + GAP);
     }
     depot_buf_adds(c->out, "\n");
@@ -297,7 +299,7 @@ static void add_member(const canvas *c, const char *key, const depot_json *value
     }
     add_key(c, key, at->key_width, at->indent);
     depot_buf_adds(c->out, " ");
-    add_styled(c, render_cell(c->arena, key, field, value));
+    render_add_word(c->out, c->style, render_cell(c->arena, key, field, value));
     depot_buf_adds(c->out, "\n");
     trim_line(c->out);
 }
@@ -377,9 +379,9 @@ static void add_list(const canvas *c, const depot_json *list, const depot_field 
 void render_value(depot_buf *out, const render_style *style, const depot_json *value, const depot_field *reply)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    canvas      c = { out, style, arena };
-    size_t      n = 0;
-    const char *text = depot_json_string(value, &n);
+    canvas                                    c = { out, style, arena };
+    size_t                                    n = 0;
+    const char                               *text = depot_json_string(value, &n);
 
     if (text != NULL) {
         render_add_safe(out, text, n, true);

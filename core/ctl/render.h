@@ -17,6 +17,8 @@ render_style render_style_of(int fd);
 void render_value(depot_buf *out, const render_style *style, const depot_json *value, const depot_field *reply);
 /* One value as it stands in a cell: no colour, no line break. field may be NULL. */
 const char *render_cell(depot_arena *arena, const char *name, const depot_field *field, const depot_json *value);
+/* A word such as "ok" or "failed" in the colour of what it says. */
+void render_add_word(depot_buf *out, const render_style *style, const char *word);
 /* Columns that the text takes on a terminal. */
 size_t render_width(const char *text);
 /* Text with control characters made visible; keep_lines leaves line breaks and tabs. */

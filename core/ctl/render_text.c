@@ -23,6 +23,7 @@ render_style render_style_of(int fd)
 }
 
 /* Ranges that terminals show two columns wide, or not at all (combining marks and joiners). Coarse on purpose. */
+/* clang-format off */
 static const struct {
     uint32_t from, to;
     size_t   width;
@@ -32,11 +33,12 @@ static const struct {
     { 0xFF00, 0xFF60, 2 },   { 0xFFE0, 0xFFE6, 2 },   { 0x1F300, 0x1F64F, 2 }, { 0x1F900, 0x1F9FF, 2 },
     { 0x20000, 0x3FFFD, 2 },
 };
+/* clang-format on */
 
 static uint32_t code_point(const char *p, size_t n)
 {
     static const unsigned char first[] = { 0, 0x7F, 0x1F, 0x0F, 0x07 };
-    uint32_t code = (unsigned char)p[0] & first[n];
+    uint32_t                   code = (unsigned char)p[0] & first[n];
 
     for (size_t i = 1; i < n; i++) {
         code = code << 6 | ((unsigned char)p[i] & 0x3F);
@@ -98,7 +100,9 @@ static const struct {
     const char *ending;
     depot_type  type;
 } endings[] = {
-    { "bytes", DEPOT_T_SIZE }, { "size", DEPOT_T_SIZE }, { "_ms", DEPOT_T_DURATION },
+    { "bytes", DEPOT_T_SIZE },
+    { "size", DEPOT_T_SIZE },
+    { "_ms", DEPOT_T_DURATION },
 };
 
 static depot_type meaning(const char *name, const depot_field *field)
@@ -124,7 +128,9 @@ static const char *duration(depot_arena *arena, int64_t ms)
         int64_t     part_ms;
         const char *part;
     } steps[] = {
-        { 86400000, "d", 3600000, "h" }, { 3600000, "h", 60000, "m" }, { 60000, "m", 1000, "s" },
+        { 86400000, "d", 3600000, "h" },
+        { 3600000, "h", 60000, "m" },
+        { 60000, "m", 1000, "s" },
     };
 
     for (size_t i = 0; i < DEPOT_N(steps); i++) {
@@ -146,8 +152,8 @@ static const char *duration(depot_arena *arena, int64_t ms)
 static const char *short_time(depot_arena *arena, const char *text)
 {
     static const char shape[] = "0000-00-00T00:00:00";
-    depot_err err = { 0 };
-    int64_t   us = 0;
+    depot_err         err = { 0 };
+    int64_t           us = 0;
 
     for (size_t i = 0; shape[i] != '\0'; i++) {
         bool same = shape[i] == '0' ? text[i] >= '0' && text[i] <= '9' : text[i] == shape[i];
@@ -167,9 +173,9 @@ static const char *short_time(depot_arena *arena, const char *text)
 static const char *text_cell(depot_arena *arena, const depot_json *value)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf safe = { 0 };
-    size_t      n = 0;
-    const char *text = depot_json_string(value, &n);
-    const char *time = short_time(arena, text);
+    size_t                               n = 0;
+    const char                          *text = depot_json_string(value, &n);
+    const char                          *time = short_time(arena, text);
 
     if (time != NULL) {
         return time;

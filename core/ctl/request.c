@@ -101,9 +101,9 @@ static void add_member(depot_buf *body, const char *name, const depot_json *valu
 void args_request(const verb_call *call, depot_arena *arena, ctl_request *out)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf target = { 0 };
-    const depot_route *route = call->verb->route;
+    const depot_route                   *route = call->verb->route;
     DEPOT_AUTO(depot_buf_free) depot_buf body = { 0 };
-    const char *separator = "?";
+    const char                          *separator = "?";
 
     add_path(&target, arena, call);
     for (size_t i = 0; i < call->verb->n_fields; i++) {

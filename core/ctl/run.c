@@ -1,4 +1,4 @@
-/* run.c - from a command line to an exit status: find the verb, read its arguments, ask the daemon, print the answer. */
+/* run.c - from a command line to an exit status: find the verb, read its arguments, ask the daemon, print the reply. */
 #include <stdio.h>
 #include <string.h>
 #include <unistd.h>
@@ -93,8 +93,8 @@ static int print_help(ctl *c, const depot_buf *text)
 static int run_unknown(ctl *c, int argc, char **argv)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf group = { 0 };
-    depot_err err = { 0 };
-    bool      is_group = help_group(c, argv[0], &group);
+    depot_err                            err = { 0 };
+    bool                                 is_group = help_group(c, argv[0], &group);
 
     if (is_group && wants_help(argc, argv)) {
         return print_help(c, &group);
@@ -110,8 +110,8 @@ static int run_unknown(ctl *c, int argc, char **argv)
 static int run_verb(ctl *c, const verb *v, int argc, char **argv)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf text = { 0 };
-    verb_call call = { .verb = v };
-    depot_err err = { 0 };
+    verb_call                            call = { .verb = v };
+    depot_err                            err = { 0 };
 
     if (!args_parse(&call, &c->options, argc, argv, c->arena, &err)) {
         return ctl_error(c, v, &err);
@@ -126,11 +126,11 @@ static int run_verb(ctl *c, const verb *v, int argc, char **argv)
 int ctl_run(host *h, const ctl_options *options, int argc, char **argv)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    DEPOT_AUTO(depot_buf_free) depot_buf text = { 0 };
-    ctl       c = { .host = h, .options = *options, .arena = arena };
-    verb_set *verbs = NULL;
-    depot_err err = { 0 };
-    int       used = 0;
+    DEPOT_AUTO(depot_buf_free) depot_buf      text = { 0 };
+    ctl                                       c = { .host = h, .options = *options, .arena = arena };
+    verb_set                                 *verbs = NULL;
+    depot_err                                 err = { 0 };
+    int                                       used = 0;
 
     if (!ctl_collect(h, arena, &verbs, &err)) {
         c.verbs = verb_set_new(arena);
@@ -152,10 +152,10 @@ int ctl_run(host *h, const ctl_options *options, int argc, char **argv)
 int local_help(ctl *c, const verb_call *call)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf text = { 0 };
-    const depot_json *words = depot_json_get(call->args, "verb");
-    int               n = words == NULL ? 0 : (int)depot_json_len(words);
-    char            **argv = depot_alloc(c->arena, ((size_t)n + 1) * sizeof(*argv));
-    int               used = 0;
+    const depot_json                    *words = depot_json_get(call->args, "verb");
+    int                                  n = words == NULL ? 0 : (int)depot_json_len(words);
+    char                               **argv = depot_alloc(c->arena, ((size_t)n + 1) * sizeof(*argv));
+    int                                  used = 0;
 
     for (int i = 0; i < n; i++) {
         argv[i] = depot_strdup(c->arena, depot_json_string(depot_json_at(words, (size_t)i), NULL));

@@ -104,7 +104,8 @@ static bool add_events(sink *s, const char *p, size_t n, depot_err *err)
         const char *end = memmem(s->memory.data, s->memory.len, "\n\n", 2);
 
         if (end == NULL) {
-            return s->memory.len <= MEMORY_MAX || DEPOT_FAIL(err, TOO_LARGE, "an event is longer than %d bytes", MEMORY_MAX);
+            return s->memory.len <= MEMORY_MAX ||
+                   DEPOT_FAIL(err, TOO_LARGE, "an event is longer than %d bytes", MEMORY_MAX);
         }
         size_t length = (size_t)(end - s->memory.data) + 2;
         if (!print_event(s, s->memory.data, length, err)) {

@@ -21,7 +21,10 @@ typedef struct sink {
     int           fd; /* an output that is no regular file (a pipe, a device), or stdout */
 } sink;
 
-#define SINK_INIT { .fd = -1 }
+#define SINK_INIT                                                                                                      \
+    {                                                                                                                  \
+        .fd = -1                                                                                                       \
+    }
 
 /* Chooses by the reply's head. A binary reply is refused when it would go to a terminal. */
 bool sink_choose(sink *s, int status, const char *content_type, depot_err *err) DEPOT_MUST_USE;

@@ -287,10 +287,10 @@ bool verb_in_group(const verb *v, const char *group)
 bool verb_unknown(const verb_set *set, int argc, char **argv, depot_err *err)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    const char **names = depot_alloc(arena, (set->n + 1) * sizeof(*names));
-    const char  *word = argv[0];
-    const char  *two = argc > 1 && argv[1][0] != '-' ? depot_strf(arena, "%s %s", argv[0], argv[1]) : argv[0];
-    size_t       in_group = 0;
+    const char                              **names = depot_alloc(arena, (set->n + 1) * sizeof(*names));
+    const char                               *word = argv[0];
+    const char *two = argc > 1 && argv[1][0] != '-' ? depot_strf(arena, "%s %s", argv[0], argv[1]) : argv[0];
+    size_t      in_group = 0;
 
     for (size_t i = 0; i < set->n; i++) {
         names[i] = set->rows[i].words;

@@ -37,10 +37,10 @@ struct verb {
     size_t             n_args;
     const depot_field *fields; /* all, those by position too */
     size_t             n_fields;
-    const depot_field *reply;  /* may be NULL */
-    const depot_route *route;  /* NULL: depotctl alone */
-    const ctl_local   *local;  /* NULL: the daemon alone */
-    const char        *owner;  /* plugin that has the route; "depotctl" */
+    const depot_field *reply; /* may be NULL */
+    const depot_route *route; /* NULL: depotctl alone */
+    const ctl_local   *local; /* NULL: the daemon alone */
+    const char        *owner; /* plugin that has the route; "depotctl" */
     const char        *doc;
 };
 
