@@ -46,6 +46,7 @@ unit_obj := $(call objects,tests/unit)
 integration_obj := $(call objects,tests/integration)
 unit_bin := $(unit_obj:build/obj/%.o=build/%)
 integration_bin := $(integration_obj:build/obj/%.o=build/%)
+helper_bin := $(patsubst build/obj/%.o,build/%,$(call objects,tests/lib))
 bad_so := $(patsubst $(srcdir)/%.c,build/%.so,$(call sources,tests/plugins))
 plugin_so := $(PLUGINS:%=build/plugins/%.so)
 fuzz_bin := $(patsubst %.c,build/fuzz/%,$(notdir $(call sources,tests/fuzz)))
@@ -99,14 +100,14 @@ endef
 $(foreach p,$(PLUGINS),$(eval $(call plugin_rules,$(p))))
 
 # --- tests: a C program is linked with what it needs of the core, or with all of it when it loads plugins, which may call
-# anything; tests/plugins/*.c are small plugins, most of them bad ones
+# anything; tests/plugins/*.c are small plugins, most of them bad ones; tests/lib/*.c are programs that scripts call
 test_link = $(CC) $(CFLAGS_AUTO) $(CFLAGS) $(ldflags) -rdynamic -o $@ $(filter %.o,$^) \
 	$(if $(filter $@,$(loaders)),-Wl$(,)--whole-archive build/core.a -Wl$(,)--no-whole-archive,build/core.a) $(core_libs)
 loaders := $(patsubst $(srcdir)/%.c,build/%,$(shell grep -lE 'host_load|dlopen' /dev/null $(call sources,tests/unit tests/integration)))
 build/core.a: $(core_obj) build/objects
 	@rm -f $@
 	$(call say,AR,$@)$(AR) rcs $@ $(core_obj)
-test_obj := $(call objects,tests/unit tests/integration)
+test_obj := $(call objects,tests/unit tests/integration tests/lib)
 $(test_obj): build/obj/%.o: $(srcdir)/%.c build/flags build/config.h
 	@mkdir -p $(@D)
 	$(call say,CC,$@)$(call compile,-I$(srcdir)/tests/lib $(core_inc))
@@ -140,11 +141,11 @@ check-style: ## layers, banned calls, sizes; needs no build
 	@$(tap) $(call scripts,style)
 check-unit: $(unit_bin) ## C programs that need no server; UNIT="test_conf test_x" runs only these
 	@$(tap) -t 120 $(call only,$(UNIT),$(unit_bin))
-check-plugins: all $(bad_so) ## symbols of the plugins, and plugins that must be refused
+check-plugins: all $(helper_bin) $(bad_so) ## symbols of the plugins, and plugins that must be refused
 	@$(tap) $(call scripts,plugins)
-check-golden: all ## expected texts
+check-golden: all $(helper_bin) ## expected texts
 	@$(tap) $(call scripts,golden)
-check-integration: all $(integration_bin) $(bad_so) ## against real servers; INTEGRATION=test_x runs only that
+check-integration: all $(helper_bin) $(integration_bin) $(bad_so) ## against real servers; INTEGRATION=test_x runs only that
 	@$(tap) -t 300 $(call only,$(INTEGRATION),$(integration_bin) $(call scripts,integration))
 check-install: all ## build outside the tree, install below DESTDIR, a plugin built against what was installed
 	@$(tap) -t 900 $(call scripts,install)
