@@ -172,6 +172,15 @@ static void each_header(void *conn, void (*fn)(void *arg, const char *name, cons
     (void)MHD_get_connection_values(x->mhd, MHD_HEADER_KIND, pass_header, &sink); /* how many: nobody asks */
 }
 
+/* A reply that is sent now closes the connection, as the library does not know what follows. So that is for those who ask
+ * before they send their body, or are about to send a lot for nothing; the others get theirs at the next call. */
+static enum MHD_Result answer_at_once(exchange *x)
+{
+    bool at_once = x->has_body && (x->expects || x->content_length > HTTP_LINGER_MAX);
+
+    return at_once && depot_req_poll(x->req) == DEPOT_REQ_REPLY ? answer_send(x, true) : MHD_YES;
+}
+
 static enum MHD_Result begin(exchange *x, const char *method, const char *version)
 {
     static const depot_transport transport = { wake };
@@ -204,7 +213,7 @@ static enum MHD_Result begin(exchange *x, const char *method, const char *versio
         x->body_done = true;
         depot_req_fed(x->req);
     }
-    return MHD_YES;
+    return answer_at_once(x);
 }
 
 /* ---- going on ---- */
@@ -221,18 +230,15 @@ static void prolong(exchange *x, size_t n)
 }
 
 /* A reply is there, but its request's body is still under way: read and forget it, so that the client stops writing and
- * reads; without end if it waits to be asked, or sends too much. */
-static enum MHD_Result reply_early(exchange *x, bool first, size_t *upload_size)
+ * reads. Who sends too much is cut off. */
+static enum MHD_Result forget(exchange *x, size_t *upload_size)
 {
-    if (first && (x->expects || x->content_length > HTTP_LINGER_MAX)) {
-        return answer_send(x, true);
-    }
     x->discarded += (int64_t)*upload_size;
     *upload_size = 0;
     return x->discarded > HTTP_LINGER_MAX ? MHD_NO : MHD_YES;
 }
 
-static enum MHD_Result take(exchange *x, bool first, const char *upload, size_t *upload_size)
+static enum MHD_Result take(exchange *x, const char *upload, size_t *upload_size)
 {
     listener *l = x->connection->listener;
 
@@ -242,7 +248,7 @@ static enum MHD_Result take(exchange *x, bool first, const char *upload, size_t 
             return MHD_NO;
         }
         if (state == DEPOT_REQ_REPLY) {
-            return x->body_done ? answer_send(x, atomic_load(&l->draining)) : reply_early(x, first, upload_size);
+            return x->body_done ? answer_send(x, atomic_load(&l->draining)) : forget(x, upload_size);
         }
         if (state == DEPOT_REQ_BODY && !x->body_done) {
             size_t n = *upload_size == 0 ? 0 : depot_req_feed(x->req, upload, *upload_size);
@@ -266,7 +272,6 @@ enum MHD_Result exchange_go_on(void *cls, struct MHD_Connection *mhd, const char
                                const char *upload, size_t *upload_size, void **con_cls)
 {
     exchange *x = *con_cls;
-    bool      first = !x->begun;
 
     (void)cls;
     (void)mhd;
@@ -274,20 +279,19 @@ enum MHD_Result exchange_go_on(void *cls, struct MHD_Connection *mhd, const char
     if (x->connection == NULL) {
         return MHD_NO;
     }
-    if (first) {
-        enum MHD_Result result = begin(x, method, version);
-        if (x->req == NULL) {
-            return result;
-        }
-    } else if (x->req == NULL) {
+    if (!x->begun) {
+        return begin(x, method, version);
+    }
+    if (x->req == NULL) {
         *upload_size = 0; /* refused; the library forgets what still comes */
         return MHD_YES;
-    } else if (*upload_size > 0) {
+    }
+    if (*upload_size > 0) {
         prolong(x, *upload_size);
     } else if (!x->body_done) {
         x->body_done = true;
         atomic_store(&x->connection->due_ms, INT64_MAX);
         depot_req_fed(x->req);
     }
-    return take(x, first, upload, upload_size);
+    return take(x, upload, upload_size);
 }
