@@ -107,14 +107,14 @@ static void report_kind(const conf *c, conf_problems *problems, const conf_raw *
         names[i] = c->kinds[i].kind;
         same = strcmp(names[i], raw->kind) == 0 ? &c->kinds[i] : same;
     }
-    if (same == NULL) {
+    if (strcmp(raw->kind, "plugin") == 0 && raw->name != NULL) { /* also when no plugin at all was loaded */
+        report_plugin(c, problems, raw);
+    } else if (same == NULL) {
         const char *hint = conf_did_you_mean(c->arena, raw->kind, names, c->n_kinds);
         if (hint != NULL || !lacks_optional_plugin(c, all)) {
             conf_problem(problems, file, line, hint != NULL ? hint : "the plugin that declares it may not be enabled",
                          "unknown section %s", conf_label(c->arena, raw->kind, raw->name));
         }
-    } else if (same->instance != NULL) {
-        report_plugin(c, problems, raw);
     } else if (same->named) {
         conf_problem(problems, file, line, depot_strf(c->arena, "write [%s NAME]", raw->kind),
                      "[%s] needs a name", raw->kind);
