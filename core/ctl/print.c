@@ -6,6 +6,7 @@
 #include "api/api.h"
 #include "ctl/internal.h"
 #include "ctl/render.h"
+#include "ctl/sink.h"
 
 /* What to look at after an error of this kind. "%s" stands for the verb's group, or for its words. */
 /* clang-format off */
@@ -31,7 +32,7 @@ static bool write_out(const char *output, const char *p, size_t n, depot_err *er
     if (output == NULL || strcmp(output, "-") == 0) {
         return depot_write_all(STDOUT_FILENO, p, n, err);
     }
-    return depot_write_file(output, p, n, 0644, err);
+    return sink_save(output, p, n, err);
 }
 
 int ctl_print_text(ctl *c, const verb_call *call, const char *text, size_t n)
@@ -124,7 +125,7 @@ int ctl_error(ctl *c, const verb *v, const depot_err *err)
     } else {
         add_line(&out, "error", err->msg);
         add_line(&out, "hint", err->hint);
-        add_line(&out, "try", next != NULL && strstr(err->hint, next) == NULL ? next : NULL);
+        add_line(&out, "try", strstr(err->hint, "depotctl ") == NULL ? next : NULL); /* the hint may be it */
     }
     (void)fflush(stdout); /* what was said before comes first */
     fwrite(out.data, 1, out.len, stderr);

@@ -5,6 +5,7 @@
 
 #include "ctl/call.h"
 #include "ctl/internal.h"
+#include "ctl/render.h"
 
 /* A verb that takes something away asks on a terminal; scripts are not asked. */
 static bool may_go_on(const ctl *c, const verb_call *call)
@@ -15,7 +16,15 @@ static bool may_go_on(const ctl *c, const verb_call *call)
         isatty(STDIN_FILENO) != 1 || isatty(STDERR_FILENO) != 1) {
         return true;
     }
-    fprintf(stderr, "depotctl: %s %s: go on? [y/N] ", call->verb->words, depot_json_text(c->arena, call->args));
+    fprintf(stderr, "depotctl: %s", call->verb->words);
+    for (size_t i = 0; i < call->verb->n_args; i++) {
+        const depot_field *field = call->verb->args[i].field;
+
+        if (field != NULL) {
+            fprintf(stderr, " %s", render_cell(c->arena, "", field, depot_json_get(call->args, field->name)));
+        }
+    }
+    fputs(": go on? [y/N] ", stderr);
     (void)fflush(stderr); /* the question is on the terminal or nobody sees it */
     return fgets(answer, sizeof(answer), stdin) != NULL && (answer[0] == 'y' || answer[0] == 'Y');
 }

@@ -2,6 +2,9 @@
 #include "ctl/sink.h"
 
 #include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/stat.h>
@@ -19,25 +22,30 @@ static bool is_json(const char *content_type)
     return has_type(content_type, "application/json") || has_type(content_type, "application/problem+json");
 }
 
+/* A link stays one: what it leads to is replaced. A device or a pipe is written to. */
 static bool open_output(sink *s, depot_err *err)
 {
     struct stat st;
-    mode_t      mask = umask(0);
-    char        dir[4096];
+    char        target[PATH_MAX];
+    char        dir[sizeof(s->path)];
+    bool        exists = stat(s->output, &st) == 0;
+    const char *path = exists && realpath(s->output, target) != NULL ? target : s->output;
 
-    (void)umask(mask); /* reading it means setting it; there is one thread */
-    if (stat(s->output, &st) == 0 && !S_ISREG(st.st_mode)) {
+    if (exists && !S_ISREG(st.st_mode)) {
         s->kind = SINK_STDOUT;
         s->fd = open(s->output, O_WRONLY | O_CLOEXEC | O_NOCTTY);
         return s->fd >= 0 || DEPOT_FAIL_ERRNO(err, "cannot open %s", s->output);
     }
-    const char *slash = strrchr(s->output, '/');
-    size_t      n = slash == NULL ? 1 : (size_t)(slash - s->output) + (slash == s->output ? 1 : 0);
-    if (n >= sizeof(dir)) {
-        return DEPOT_FAIL(err, USAGE, "the path of the output is longer than %zu bytes", sizeof(dir));
+    int         length = snprintf(s->path, sizeof(s->path), "%s", path);
+    const char *slash = strrchr(s->path, '/');
+    if (length < 0 || (size_t)length >= sizeof(s->path)) {
+        return DEPOT_FAIL(err, USAGE, "the path of the output is longer than %zu bytes", sizeof(s->path) - 1);
     }
-    memcpy(dir, slash == NULL ? "." : s->output, n);
+    size_t n = slash == NULL ? 1 : slash == s->path ? 1 : (size_t)(slash - s->path);
+    memcpy(dir, slash == NULL ? "." : s->path, n);
     dir[n] = '\0';
+    mode_t mask = umask(0); /* reading it means setting it; there is one thread */
+    (void)umask(mask);
     s->kind = SINK_FILE;
     return depot_tmpfile_open(&s->tmp, dir, 0666 & ~mask, err);
 }
@@ -138,9 +146,17 @@ bool sink_write(sink *s, const char *p, size_t n, depot_err *err)
     return DEPOT_FAIL(err, BUG, "no sink");
 }
 
+bool sink_save(const char *output, const void *p, size_t n, depot_err *err)
+{
+    DEPOT_AUTO(sink_close) sink s = SINK_INIT;
+
+    s.output = output;
+    return open_output(&s, err) && sink_write(&s, p, n, err) && sink_finish(&s, err);
+}
+
 bool sink_finish(sink *s, depot_err *err)
 {
-    return s->kind != SINK_FILE || depot_tmpfile_replace(&s->tmp, s->output, err);
+    return s->kind != SINK_FILE || depot_tmpfile_replace(&s->tmp, s->path, err);
 }
 
 void sink_close(sink *s)

@@ -18,7 +18,8 @@ typedef struct sink {
     bool          json;   /* events as bare JSON lines */
     depot_buf     memory; /* SINK_MEMORY: the body; SINK_EVENTS: the unfinished event */
     depot_tmpfile tmp;
-    int           fd; /* an output that is no regular file (a pipe, a device), or stdout */
+    char          path[4096]; /* SINK_FILE: of the file itself, where output is a link to it */
+    int           fd;         /* an output that is no regular file (a pipe, a device), or stdout */
 } sink;
 
 #define SINK_INIT                                                                                                      \
@@ -28,6 +29,8 @@ typedef struct sink {
 
 /* Chooses by the reply's head. A binary reply is refused when it would go to a terminal. */
 bool sink_choose(sink *s, int status, const char *content_type, depot_err *err) DEPOT_MUST_USE;
+/* The same for bytes that are there already. */
+bool sink_save(const char *output, const void *p, size_t n, depot_err *err) DEPOT_MUST_USE;
 bool sink_write(sink *s, const char *p, size_t n, depot_err *err) DEPOT_MUST_USE;
 /* The reply is complete: a file gets its name. */
 bool sink_finish(sink *s, depot_err *err) DEPOT_MUST_USE;
