@@ -130,16 +130,16 @@ like "$out" 'owner_url is not set' "says what is missing"
 
 note "completion"
 run completion bash > "$work/completion"
-complete() { # WORD...: what bash would offer for the last word
+offered() { # WORD...: what bash would offer for the last word
     bash -c '. "$0"; shift 0; COMP_WORDS=(depotctl "$@"); COMP_CWORD=$#; _depotctl; echo "${COMPREPLY[*]}"' "$work/completion" "$@"
 }
 if command -v bash > /dev/null; then
-    is "$(complete 'conf')" "config" "a group"
-    is "$(complete config '')" "check reload schema show" "its words"
-    is "$(complete config show --or)" "--origin" "a flag"
-    is "$(complete token create x --role '')" "viewer operator admin" "choices of a flag"
-    is "$(complete --state /tmp --json tok)" "token" "options before the verb do not count"
-    is "$(complete docs me)" "metrics" "choices of an argument"
+    is "$(offered 'conf')" "config" "a group"
+    is "$(offered config '')" "check reload schema show" "its words"
+    is "$(offered config show --or)" "--origin" "a flag"
+    is "$(offered token create x --role '')" "viewer operator admin" "choices of a flag"
+    is "$(offered --state /tmp --json tok)" "token" "options before the verb do not count"
+    is "$(offered docs me)" "metrics" "choices of an argument"
 else
     skip "completion" "no bash"
 fi
@@ -149,6 +149,7 @@ for what in options routes lua metrics errors verbs events; do
     ok "docs $what" run docs $what
     like "$out" '^# ' "is a page"
 done
+# shellcheck disable=SC2016  # Markdown
 like "$(run docs errors)" '^\| `NOT_FOUND` \| 404 \| 1 \| NO \|' "errors have their numbers"
 ok "docs samples of one plugin" run docs samples --plugin storage
 like "$out" '^\[plugin storage\]$' "is its file"
