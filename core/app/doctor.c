@@ -17,6 +17,7 @@ enum {
     OVERDUE_MS = 120000,
     LAG_WARN_US = 250000,
     XID_WARN = 1000000000, /* of the 2^31 that there are */
+    XID_FAIL = 1800000000,
 };
 
 typedef struct doctor {
@@ -37,6 +38,11 @@ static void found(doctor *d, level how, const char *message, const char *fix, co
     depot_json_add(d->checks, depot_json_pack(d->arena, "{s:s, s:s, s:s, s:s?, s:s?}", "check", d->check, "status",
                                               names[how], "message", message, "fix", how == LEVEL_OK ? NULL : fix,
                                               "command", how == LEVEL_OK ? NULL : command));
+}
+
+static level level_of(int64_t value, int64_t warn_from, int64_t fail_from)
+{
+    return value >= fail_from ? LEVEL_FAIL : value >= warn_from ? LEVEL_WARN : LEVEL_OK;
 }
 
 static bool ask(doctor *d, const char *sql, depot_rows **out, depot_err *err)
@@ -95,91 +101,87 @@ static bool check_loop(doctor *d, depot_err *err)
 
 static bool check_workers(doctor *d, depot_err *err)
 {
-    depot_json   *list = scripts_status(d->arena);
-    size_t        n = depot_json_len(list), handlers = 0;
-    depot_handler row;
+    const host_scripts *scripts = host_environment(d->ctx->host)->scripts;
+    size_t              n = scripts == NULL ? 0 : depot_json_len(scripts_status(d->arena));
+    size_t              handlers = 0;
+    depot_handler       row;
 
     (void)err;
-    for (size_t it = 0; depot_handler_next(d->ctx, d->arena, &it, &row);) {
-        handlers++;
-    }
     if (n == 0) {
         found(d, LEVEL_FAIL, "no worker process runs: no script can", "look for scripts that do not compile",
               "depotctl config check");
         return true;
     }
-    int64_t room =
-        host_environment(d->ctx->host)->scripts == NULL ? 0 : host_environment(d->ctx->host)->scripts->capacity();
-    found(
-        d, room == 0 ? LEVEL_WARN : LEVEL_OK,
-        depot_strf(d->arena, "%zu processes, %zu job types, room for %lld more scripts", n, handlers, (long long)room),
-        "all workers are full: raise [lua] workers or concurrency", "depotctl worker list");
+    for (size_t it = 0; scripts->handler_next(d->arena, &it, &row);) {
+        handlers++;
+    }
+    int64_t     room = scripts->capacity();
+    const char *said = depot_strf(d->arena, "%zu process%s, %zu job type%s, room for %lld more scripts", n,
+                                  n == 1 ? "" : "es", handlers, handlers == 1 ? "" : "s", (long long)room);
+    found(d, room == 0 ? LEVEL_WARN : LEVEL_OK, said, "all workers are full: raise [lua] workers or concurrency",
+          "depotctl worker list");
     return true;
 }
 
 /* ---- the database ---- */
 static bool check_database(doctor *d, depot_err *err)
 {
-    int64_t     before = depot_now_us();
-    depot_rows *rows = NULL;
+    static const char sql[] = "select current_setting('server_version') as version,"
+                              " current_setting('server_version_num')::int as number, pg_is_in_recovery() as standby";
+    int64_t           before = depot_now_us();
+    depot_rows       *rows = NULL;
 
-    if (!ask(
-            d,
-            "select current_setting('server_version') as version, current_setting('server_version_num')::int as number,"
-            " pg_is_in_recovery() as standby",
-            &rows, err)) {
+    if (!ask(d, sql, &rows, err)) {
         return false;
     }
-    const char *said =
-        depot_strf(d->arena, "PostgreSQL %s%s answers in %.1f ms", depot_text(rows, 0, "version"),
-                   depot_bool(rows, 0, "standby") ? " (standby)" : "", (double)(depot_now_us() - before) / 1000);
-    bool old = depot_int(rows, 0, "number") < 130000;
-    found(d, old || depot_bool(rows, 0, "standby") ? LEVEL_FAIL : LEVEL_OK, said,
+    bool        old = depot_int(rows, 0, "number") < 130000, standby = depot_bool(rows, 0, "standby");
+    const char *said = depot_strf(d->arena, "PostgreSQL %s%s answers in %.1f ms", depot_text(rows, 0, "version"),
+                                  standby ? " (standby)" : "", (double)(depot_now_us() - before) / 1000);
+    found(d, old || standby ? LEVEL_FAIL : LEVEL_OK, said,
           old ? "13 or later is needed" : "a standby takes no writes: point [database] url at the primary", NULL);
     return true;
 }
 
 static bool check_role(doctor *d, depot_err *err)
 {
+    static const char sql[] =
+        "select r.rolname, r.rolsuper, r.rolbypassrls, (select count(*) from pg_class c join pg_namespace n"
+        " on n.oid = c.relnamespace where c.relowner = r.oid and n.nspname !~ '^pg_') as owned"
+        " from pg_roles r where r.rolname = current_user";
+    const char *fault = NULL;
     depot_rows *rows = NULL;
 
-    if (!ask(d,
-             "select r.rolname, r.rolsuper, r.rolbypassrls, (select count(*) from pg_class c join pg_namespace n on "
-             "n.oid ="
-             " c.relnamespace where c.relowner = r.oid and n.nspname !~ '^pg_') as owned from pg_roles r where "
-             "r.rolname = current_user",
-             &rows, err)) {
+    if (!ask(d, sql, &rows, err)) {
         return false;
     }
-    const char *name = depot_text(rows, 0, "rolname");
-    const char *strong = depot_bool(rows, 0, "rolsuper")       ? "is a superuser"
-                         : depot_bool(rows, 0, "rolbypassrls") ? "bypasses row security"
-                                                               : NULL;
-    if (strong == NULL && depot_int(rows, 0, "owned") == 0) {
-        found(d, LEVEL_OK, depot_strf(d->arena, "%s is no superuser and owns nothing", name), NULL, NULL);
-        return true;
+    if (depot_bool(rows, 0, "rolsuper")) {
+        fault = "is a superuser";
+    } else if (depot_bool(rows, 0, "rolbypassrls")) {
+        fault = "bypasses row security";
+    } else if (depot_int(rows, 0, "owned") > 0) {
+        fault = "owns tables, so row security does not bind it";
     }
-    found(
-        d, LEVEL_FAIL,
-        depot_strf(d->arena, "%s %s", name, strong != NULL ? strong : "owns tables, so row security does not bind it"),
-        "log in as a plain role, and let another own the schemas ([database] owner_url)", NULL);
+    found(d, fault == NULL ? LEVEL_OK : LEVEL_FAIL,
+          depot_strf(d->arena, "%s %s", depot_text(rows, 0, "rolname"),
+                     fault == NULL ? "is no superuser and owns nothing" : fault),
+          "log in as a plain role, and let another own the schemas ([database] owner_url)", NULL);
     return true;
 }
 
 static bool check_checksums(doctor *d, depot_err *err)
 {
-    depot_rows *rows = NULL;
+    static const char sql[] = "select current_setting('data_checksums') = 'on' as checked,"
+                              " current_setting('fsync') = 'on' as fsync";
+    depot_rows       *rows = NULL;
 
-    if (!ask(d, "select current_setting('data_checksums') = 'on' as is_on, current_setting('fsync') = 'on' as fsync",
-             &rows, err)) {
+    if (!ask(d, sql, &rows, err)) {
         return false;
     }
     if (!depot_bool(rows, 0, "fsync")) {
-        found(d, LEVEL_FAIL, "fsync is off: a crash of the machine loses data", "set fsync = on in postgresql.conf",
-              NULL);
+        found(d, LEVEL_FAIL, "fsync is off: a crash of the machine loses data", "set fsync = on in postgresql.conf", NULL);
     }
-    found(d, depot_bool(rows, 0, "is_on") ? LEVEL_OK : LEVEL_WARN,
-          depot_bool(rows, 0, "is_on") ? "on" : "off: a bad disk goes unnoticed",
+    bool checked = depot_bool(rows, 0, "checked");
+    found(d, checked ? LEVEL_OK : LEVEL_WARN, checked ? "on" : "off: a bad disk goes unnoticed",
           "stop the server and run pg_checksums", "pg_checksums --enable -D <data folder>");
     return true;
 }
@@ -198,14 +200,12 @@ static int64_t waiting_segments(doctor *d)
 
 static bool check_archiving(doctor *d, depot_err *err)
 {
+    static const char sql[] =
+        "select current_setting('archive_mode') as mode, archived_count, failed_count, last_failed_wal,"
+        " coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false) as failing from pg_stat_archiver";
     depot_rows *rows = NULL;
 
-    if (!ask(d,
-             "select current_setting('archive_mode') as mode, archived_count, failed_count, coalesce(last_failed_wal, "
-             "'') as failed,"
-             " coalesce(last_failed_time > last_archived_time, last_failed_time is not null) as failing from "
-             "pg_stat_archiver",
-             &rows, err)) {
+    if (!ask(d, sql, &rows, err)) {
         return false;
     }
     if (strcmp(depot_text(rows, 0, "mode"), "off") == 0) {
@@ -213,20 +213,17 @@ static bool check_archiving(doctor *d, depot_err *err)
               "set archive_mode and archive_command", NULL);
         return true;
     }
-    int64_t ready = waiting_segments(d);
     if (depot_bool(rows, 0, "failing")) {
         found(d, LEVEL_FAIL,
-              depot_strf(d->arena, "archiving %s fails (%lld failures)", depot_text(rows, 0, "failed"),
+              depot_strf(d->arena, "archiving %s fails (%lld failures)", depot_text(rows, 0, "last_failed_wal"),
                          (long long)depot_int(rows, 0, "failed_count")),
               "WAL piles up until the disk is full: the server's log says why", "depotctl logs");
         return true;
     }
-    found(d,
-          ready >= READY_FAIL   ? LEVEL_FAIL
-          : ready >= READY_WARN ? LEVEL_WARN
-                                : LEVEL_OK,
-          depot_strf(d->arena, "%lld segments archived, %s waiting", (long long)depot_int(rows, 0, "archived_count"),
-                     ready < 0 ? "an unknown number" : depot_strf(d->arena, "%lld", (long long)ready)),
+    int64_t     ready = waiting_segments(d);
+    const char *waiting = ready < 0 ? "an unknown number" : depot_strf(d->arena, "%lld", (long long)ready);
+    found(d, level_of(ready, READY_WARN, READY_FAIL),
+          depot_strf(d->arena, "%lld segments archived, %s waiting", (long long)depot_int(rows, 0, "archived_count"), waiting),
           "archive_command is slower than the database writes", NULL);
     return true;
 }
@@ -241,12 +238,9 @@ static bool check_clock(doctor *d, depot_err *err)
         return false;
     }
     int64_t after = depot_wall_us(), there = depot_int(rows, 0, "us");
-    int64_t off = there < before ? before - there : there > after ? there - after : 0;
-    found(d,
-          off > (int64_t)CLOCK_FAIL_MS * 1000   ? LEVEL_FAIL
-          : off > (int64_t)CLOCK_WARN_MS * 1000 ? LEVEL_WARN
-                                                : LEVEL_OK,
-          depot_strf(d->arena, "the database's differs by %lld ms from ours", (long long)(off / 1000)),
+    int64_t off_ms = (there < before ? before - there : there > after ? there - after : 0) / 1000;
+    found(d, level_of(off_ms, CLOCK_WARN_MS, CLOCK_FAIL_MS),
+          depot_strf(d->arena, "the database's differs by %lld ms from ours", (long long)off_ms),
           "synchronise the clocks of both machines", "timedatectl");
     return true;
 }
@@ -270,20 +264,15 @@ static bool check_migrations(doctor *d, depot_err *err)
 
 static bool check_connections(doctor *d, depot_err *err)
 {
-    depot_rows *rows = NULL;
+    static const char sql[] = "select sum(numbackends)::int as used, current_setting('max_connections')::int as most"
+                              " from pg_stat_database";
+    depot_rows       *rows = NULL;
 
-    if (!ask(d,
-             "select count(*) as used, current_setting('max_connections')::int as most from pg_stat_activity where "
-             "backend_type ="
-             " 'client backend'",
-             &rows, err)) {
+    if (!ask(d, sql, &rows, err)) {
         return false;
     }
     int64_t used = depot_int(rows, 0, "used"), most = depot_int(rows, 0, "most");
-    found(d,
-          used * 100 > most * 90   ? LEVEL_FAIL
-          : used * 100 > most * 75 ? LEVEL_WARN
-                                   : LEVEL_OK,
+    found(d, level_of(used * 100 / most, 75, 90),
           depot_strf(d->arena, "%lld of %lld in use", (long long)used, (long long)most),
           "lower [database] max_connections, put a pooler in front, or raise the server's max_connections", NULL);
     return true;
@@ -296,7 +285,7 @@ static bool check_vacuum(doctor *d, depot_err *err)
     if (!ask(d, "select datname, age(datfrozenxid) as age from pg_database order by 2 desc limit 1", &rows, err)) {
         return false;
     }
-    found(d, depot_int(rows, 0, "age") > XID_WARN ? LEVEL_WARN : LEVEL_OK,
+    found(d, level_of(depot_int(rows, 0, "age"), XID_WARN, XID_FAIL),
           depot_strf(d->arena, "oldest transaction id is %lld back (%s)", (long long)depot_int(rows, 0, "age"),
                      depot_text(rows, 0, "datname")),
           "autovacuum does not keep up, or something holds an old snapshot", "vacuumdb --all --freeze");
@@ -305,14 +294,13 @@ static bool check_vacuum(doctor *d, depot_err *err)
 
 static bool check_tokens(doctor *d, depot_err *err)
 {
+    static const char sql[] =
+        "select name, expires_at <= now() as over, to_char(expires_at at time zone 'UTC', 'YYYY-MM-DD') as day"
+        " from depot.token where revoked_at is null and expires_at < now() + make_interval(days => $1::int)"
+        " order by expires_at";
     depot_rows *rows = NULL;
 
-    if (!depot_db_sql(
-            d->db, d->arena,
-            "select name, expires_at <= now() as over, to_char(expires_at at time zone 'UTC', 'YYYY-MM-DD') as day "
-            "from depot.token"
-            " where revoked_at is null and expires_at < now() + make_interval(days => $1::int) order by expires_at",
-            DEPOT_VALS(DEPOT_INT(TOKEN_WARN_DAYS)), &rows, err)) {
+    if (!depot_db_sql(d->db, d->arena, sql, DEPOT_VALS(DEPOT_INT(TOKEN_WARN_DAYS)), &rows, err)) {
         return false;
     }
     for (size_t i = 0; i < depot_rows_count(rows); i++) {
