@@ -104,3 +104,13 @@ revoke all on function depot.audit_add(text, text, text, jsonb, text), depot.aud
     depot.audit_digest(bytea, bigint, timestamptz, text, text, text, jsonb, text), depot.audit_refuse() from public;
 grant execute on function depot.audit_add(text, text, text, jsonb, text), depot.audit_add_all(jsonb), depot.audit_verify(),
     depot.audit_digest(bytea, bigint, timestamptz, text, text, text, jsonb, text) to depot;
+
+-- Names of the depot's own schemas resolve unqualified, for producers and dashboards that know no schemas. Who does not own
+-- the database sets it himself.
+do $$
+begin
+    execute format('alter database %I set search_path = depot, queue, storage, public', current_database());
+exception when insufficient_privilege then
+    raise warning 'the search_path of database % stays as it is: depot_owner does not own it', current_database();
+end
+$$;

@@ -1,0 +1,130 @@
+-- New jobs: from the daemon, from scripts, and from any SQL session in its own transaction (depot.enqueue).
+
+-- Tells idle daemons. A notification costs a lock of the whole cluster at commit, so none is sent while all are busy: they
+-- look again anyway when a job ends. from_node: the daemon that enqueues and wakes itself.
+create function queue.wake(from_node text) returns void
+language plpgsql volatile as $$
+begin
+    if exists (select from queue.dispatchers where idle_until > now() and node is distinct from from_node) then
+        perform pg_notify('depot_queue', '');
+    end if;
+end
+$$;
+
+-- Returns the new job's id, or the id of the job that has this key already. Without max_attempts counts what the handler's file
+-- says, else what the queue says, else 25.
+create function queue.enqueue(queue text, type text, args jsonb default '{}', run_at timestamptz default null,
+                              priority integer default 0, max_attempts integer default null, key text default null,
+                              actor text default null, request_id text default null, from_node text default null,
+                              replay_of uuid default null) returns uuid
+language plpgsql volatile as $$
+#variable_conflict use_variable
+declare
+    new_id uuid := queue.new_id();
+    known  uuid;
+begin
+    while key is not null loop
+        insert into queue.job_keys (key, job_id) values (key, new_id) on conflict do nothing;
+        exit when found;
+        select k.job_id into known from queue.job_keys k where k.key = enqueue.key;
+        if known is not null then
+            return known;
+        end if; -- it was there, and has been deleted meanwhile
+    end loop;
+    insert into queue.jobs (id, queue, job_type, payload_json, run_at, priority, max_attempts, job_key, enqueued_by, request_id,
+                            replay_of_job_id, created_at, updated_at)
+    values (new_id, coalesce(queue, 'default'), type, coalesce(args, '{}'), coalesce(run_at, queue.id_time(new_id)),
+            coalesce(priority, 0), coalesce(max_attempts, (select t.max_attempts from queue.job_types t where t.job_type = type),
+                                            (select p.max_attempts from queue.queue_policies p where p.queue = coalesce(enqueue.queue, 'default')), 25),
+            key, actor, request_id, replay_of, queue.id_time(new_id), queue.id_time(new_id));
+    perform queue.wake(from_node);
+    return new_id;
+end
+$$;
+
+-- Many at once: an array of {queue, type, args, run_at, priority, max_attempts, key, actor}. Returns the ids in that order.
+create function queue.enqueue_many(jobs jsonb, from_node text default null) returns uuid[]
+language plpgsql volatile as $$
+declare
+    ids uuid[];
+begin
+    with given as materialized (
+        select r.*, queue.new_id() as id
+        from rows from (jsonb_to_recordset(jobs) as (queue text, type text, args jsonb, run_at timestamptz, priority integer,
+                                                     max_attempts integer, key text, actor text)) with ordinality
+            as r(queue, type, args, run_at, priority, max_attempts, key, actor, place)
+    ), made as (
+        insert into queue.jobs (id, queue, job_type, payload_json, run_at, priority, max_attempts, enqueued_by, created_at, updated_at)
+        select g.id, coalesce(g.queue, 'default'), g.type, coalesce(g.args, '{}'), coalesce(g.run_at, queue.id_time(g.id)),
+               coalesce(g.priority, 0), coalesce(g.max_attempts, t.max_attempts, p.max_attempts, 25), g.actor,
+               queue.id_time(g.id), queue.id_time(g.id)
+        from given g left join queue.job_types t on t.job_type = g.type
+        left join queue.queue_policies p on p.queue = coalesce(g.queue, 'default')
+        where g.key is null order by g.place
+    ), keyed as (
+        select g.place, queue.enqueue(g.queue, g.type, g.args, g.run_at, g.priority, g.max_attempts, g.key, g.actor, null, from_node) as id
+        from given g where g.key is not null order by g.place
+    )
+    select array_agg(coalesce(k.id, g.id) order by g.place) into ids from given g left join keyed k using (place);
+    perform queue.wake(from_node);
+    return coalesce(ids, '{}');
+end
+$$;
+
+-- For producers: runs as the owner, so that a role needs no more than the right to execute it and usage of schema depot.
+create function depot.enqueue(queue text, type text, args jsonb default '{}', run_at timestamptz default null,
+                              priority integer default 0, max_attempts integer default null, key text default null) returns uuid
+language sql volatile security definer set search_path = pg_catalog as $$
+    select queue.enqueue(queue, type, args, run_at, priority, max_attempts, key, 'sql:' || session_user)
+$$;
+
+-- A share of this minute's allowance: how many of `want` jobs may be enqueued, how many of it are taken by now, and how long
+-- the minute lasts.
+create function queue.take_rate(for_queue text, max_per_minute bigint, want bigint, out granted bigint, out total bigint,
+                                out left_ms bigint)
+language plpgsql volatile as $$
+declare
+    minute timestamptz := date_trunc('minute', clock_timestamp());
+begin
+    insert into queue.enqueue_rate_counters (queue, window_start, count) values (for_queue, minute, 0) on conflict do nothing;
+    select count into total from queue.enqueue_rate_counters where queue = for_queue and window_start = minute for update;
+    granted := greatest(0, least(want, max_per_minute - total));
+    total := total + granted;
+    update queue.enqueue_rate_counters set count = total where queue = for_queue and window_start = minute and granted > 0;
+    left_ms := extract(epoch from minute + interval '1 minute' - clock_timestamp()) * 1000;
+end
+$$;
+
+create function queue.refuse(of_queue text, reason text, details jsonb) returns void
+language sql volatile as $$
+    insert into queue.ingest_decisions (queue, decision, reason_code, details_json) values (of_queue, 'DENIED', reason, details)
+$$;
+
+-- A new job like an old one, of whatever state. null: there is none.
+create function queue.replay(job uuid, to_queue text, at timestamptz, actor text, request_id text, from_node text) returns uuid
+language sql volatile as $$
+    select queue.enqueue(coalesce(to_queue, j.queue), j.job_type, j.payload_json, at, j.priority, j.max_attempts, null, actor,
+                         request_id, from_node, j.id)
+    from queue.jobs j where j.id = job
+$$;
+
+-- Only a job that waits can be canceled. Returns its state afterwards; null: there is none.
+create function queue.cancel(job uuid, actor text) returns text
+language plpgsql volatile as $$
+declare
+    in_queue text;
+begin
+    update queue.jobs set status = 'canceled', canceled_by = actor, updated_at = clock_timestamp()
+    where id = job and status = 'queued' returning queue into in_queue;
+    if found then
+        insert into queue.tally (queue, canceled) values (in_queue, 1);
+        return 'canceled';
+    end if;
+    return (select status from queue.jobs where id = job);
+end
+$$;
+
+revoke all on all functions in schema queue from public;
+revoke all on function depot.enqueue(text, text, jsonb, timestamptz, integer, integer, text) from public;
+grant execute on all functions in schema queue to depot;
+grant execute on function depot.enqueue(text, text, jsonb, timestamptz, integer, integer, text) to depot;

@@ -1,0 +1,209 @@
+-- What dispatchers call: claim, finish, heartbeat, reap. Times are the database's; a lease is its token.
+
+-- 2 s, 4 s, 8 s … at most 900 s, give or take a fifth.
+create function queue.backoff(attempt integer) returns interval
+language sql volatile as $$
+    select least(900, least(900, 2 * 2 ^ least(greatest(attempt, 1) - 1, 10)) * (0.8 + 0.4 * random())) * interval '1 second'
+$$;
+
+create function queue.glob_like(glob text) returns text
+language sql immutable as $$
+    select translate(regexp_replace(glob, '([\\%_])', '\\\1', 'g'), '*?', '%_')
+$$;
+
+-- Each dispatcher at its start, and when its handlers change. Leases that the same state folder held before it was started
+-- anew are over: nobody works on them. Returns how many. handlers: [{type, max_attempts, handler}]
+create function queue.hello(of_instance uuid, worker text, of_node text, of_queues text[], of_types text[], handlers jsonb)
+    returns bigint
+language plpgsql volatile as $$
+declare
+    before text;
+    lost   uuid[];
+begin
+    select worker_id into before from queue.dispatchers where instance = of_instance for update;
+    if before <> worker then
+        select array_agg(id) into lost
+        from (select id from queue.jobs where status = 'running' and locked_by = before for update skip locked) j;
+        perform queue.close_lost(lost, 'the daemon that worked on it was started anew');
+    end if;
+    insert into queue.dispatchers (instance, worker_id, node, queues, types) values (of_instance, worker, of_node, of_queues, of_types)
+    on conflict (instance) do update set worker_id = excluded.worker_id, node = excluded.node, queues = excluded.queues,
+        types = excluded.types, seen_at = now(), idle_until = null;
+    insert into queue.job_types (job_type, max_attempts, handler)
+    select h.type, h.max_attempts, h.handler from jsonb_to_recordset(handlers) as h(type text, max_attempts integer, handler text)
+    on conflict (job_type) do update set max_attempts = excluded.max_attempts, handler = excluded.handler, seen_at = now();
+    return coalesce(cardinality(lost), 0);
+end
+$$;
+
+-- How many of `n` jobs each limited queue may start now. Their rows stay locked until the claim commits, so that the
+-- limits are hard under any number of daemons.
+create function queue.budgets(worker_queues text[], n integer, out queues text[], out left_over integer[])
+language plpgsql volatile as $$
+begin
+    if not exists (select from queue.queue_policies where max_in_flight is not null or max_attempts_per_minute is not null) then
+        return;
+    end if;
+    perform from queue.queue_policies
+    where (max_in_flight is not null or max_attempts_per_minute is not null) and (worker_queues is null or queue = any (worker_queues))
+    order by queue for update;
+    select array_agg(b.queue), array_agg(greatest(0, least(b.slots, b.rate))) into queues, left_over
+    from (select p.queue,
+                 coalesce(p.max_in_flight - (select count(*) from queue.jobs j where j.status = 'running' and j.queue = p.queue), n) as slots,
+                 coalesce(p.max_attempts_per_minute - (select coalesce(sum(t.started), 0) from queue.tally t
+                          where t.queue = p.queue and t.at > clock_timestamp() - interval '1 minute'), n) as rate
+          from queue.queue_policies p
+          where (p.max_in_flight is not null or p.max_attempts_per_minute is not null)
+            and (worker_queues is null or p.queue = any (worker_queues))) b;
+end
+$$;
+
+-- Says once a minute of the job at the head of a throttled queue why it waits.
+create function queue.note_throttled(of_queues text[]) returns void
+language sql volatile as $$
+    insert into queue.policy_decisions (job_id, decision, reason_code, details_json)
+    select h.id, 'THROTTLED', w.reason,
+           jsonb_build_object('queue', p.queue, 'in_flight', w.running, 'max_in_flight', p.max_in_flight, 'attempts_last_minute', w.started,
+                              'max_attempts_per_minute', p.max_attempts_per_minute, 'throttle_delay_ms', p.throttle_delay_ms)
+    from queue.queue_policies p
+    cross join lateral (select j.id from queue.jobs j where j.status = 'queued' and j.queue = p.queue and j.run_at <= clock_timestamp()
+                        order by j.priority desc, j.run_at, j.id limit 1) h
+    cross join lateral (
+        select s.running, s.started, case when s.running >= p.max_in_flight then 'IN_FLIGHT_EXCEEDED' else 'RETRY_RATE_EXCEEDED' end as reason
+        from (select (select count(*) from queue.jobs j where j.status = 'running' and j.queue = p.queue) as running,
+                     (select coalesce(sum(t.started), 0) from queue.tally t
+                      where t.queue = p.queue and t.at > clock_timestamp() - interval '1 minute') as started) s) w
+    where p.queue = any (of_queues) and not p.paused
+      and not exists (select from queue.policy_decisions d where d.job_id = h.id and d.reason_code = w.reason
+                      and d.created_at > clock_timestamp() - interval '1 minute')
+$$;
+
+-- Up to n jobs that are due, by priority and time, each with a lease of its own. queues: null means all. types: names and
+-- globs. Steps over the groups of waiting jobs (queue, type, priority) by index, so that jobs which nobody serves and jobs
+-- that are not due cost nothing.
+create function queue.claim(worker text, queues text[], types text[], n integer, lease interval)
+    returns table (id uuid, token uuid, queue text, job_type text, args jsonb, attempt integer, max_attempts integer, lease_ms bigint)
+language plpgsql volatile set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
+#variable_conflict use_column
+declare
+    names     text[] := array(select t from unnest(types) t where t !~ '[*?]');
+    patterns  text[] := array(select queue.glob_like(t) from unnest(types) t where t ~ '[*?]');
+    limited   text[];
+    budget    integer[];
+    started   bigint;
+begin
+    select b.queues, b.left_over into limited, budget from queue.budgets(claim.queues, n) b;
+    return query
+    with recursive groups(queue, job_type, rank) as (
+        (select j.queue, j.job_type, -j.priority from queue.jobs j where j.status = 'queued'
+         order by j.queue, j.job_type, -j.priority limit 1)
+        union all
+        select x.* from groups g cross join lateral (
+            select j.queue, j.job_type, -j.priority from queue.jobs j
+            where j.status = 'queued' and (j.queue, j.job_type, -j.priority) > (g.queue, g.job_type, g.rank)
+            order by j.queue, j.job_type, -j.priority limit 1) x
+    ), open as materialized (
+        select g.*, least(n, coalesce(b.budget, n)) as budget, coalesce(p.lease_ms * interval '1 millisecond', lease) as lease
+        from groups g
+        left join queue.queue_policies p on p.queue = g.queue
+        left join unnest(limited, budget) b(queue, budget) on b.queue = g.queue
+        where (claim.queues is null or g.queue = any (claim.queues)) and not coalesce(p.paused, false)
+          and (g.job_type = any (names) or g.job_type like any (patterns))
+    ), due as materialized (
+        select j.id, j.run_at, o.queue, o.rank, o.budget, o.lease
+        from open o cross join lateral (
+            select d.id, d.run_at from queue.jobs d
+            where d.status = 'queued' and d.queue = o.queue and d.job_type = o.job_type and -d.priority = o.rank
+              and d.run_at <= clock_timestamp()
+            order by d.run_at, d.id limit o.budget for update skip locked) j
+    ), chosen as (
+        select d.id, d.rank, d.run_at, d.lease
+        from (select due.*, row_number() over (partition by due.queue order by due.rank, due.run_at, due.id) as place from due) d
+        where d.place <= d.budget order by d.rank, d.run_at, d.id limit n
+    ), leased as (
+        update queue.jobs j
+        set status = 'running', attempts = j.attempts + 1, lease_token = gen_random_uuid(), locked_at = clock_timestamp(),
+            locked_by = worker, lock_expires_at = clock_timestamp() + c.lease, updated_at = clock_timestamp()
+        from chosen c where j.id = c.id
+        returning j.id, j.lease_token, j.queue, j.job_type, j.payload_json, j.attempts, j.max_attempts, c.lease, c.rank, c.run_at
+    ), counted as (
+        insert into queue.tally (queue, started, restarted)
+        select l.queue, count(*), count(*) filter (where l.attempts > 1) from leased l group by l.queue
+    )
+    select l.id, l.lease_token, l.queue, l.job_type, l.payload_json, l.attempts, l.max_attempts,
+           (extract(epoch from l.lease) * 1000)::bigint
+    from leased l order by l.rank, l.run_at, l.id;
+    get diagnostics started = row_count;
+    if limited is not null and started < n then
+        perform queue.note_throttled(limited);
+    end if;
+    if started < n then
+        update queue.dispatchers d set idle_until = now() + interval '5 seconds'
+        where d.worker_id = worker and (d.idle_until is null or d.idle_until < now() + interval '2 seconds');
+    else
+        update queue.dispatchers d set idle_until = null where d.worker_id = worker and d.idle_until is not null;
+    end if;
+end
+$$;
+
+-- Extends the leases; returns the jobs whose lease is lost.
+create function queue.heartbeat(jobs uuid[], tokens uuid[], lease interval) returns setof uuid
+language plpgsql volatile as $$
+begin
+    return query
+    with held as (select * from unnest(jobs, tokens) as h(id, token)), kept as (
+        update queue.jobs j set lock_expires_at = clock_timestamp() + coalesce(p.lease_ms * interval '1 millisecond', lease)
+        from held h join queue.jobs o on o.id = h.id left join queue.queue_policies p on p.queue = o.queue
+        where j.id = h.id and j.lease_token = h.token returning j.id
+    )
+    select h.id from held h where h.id not in (select k.id from kept k);
+end
+$$;
+
+-- Attempts whose worker is gone: closed as WORKER_LOST and charged. Their rows must be locked by the caller.
+create function queue.close_lost(lost uuid[], why text) returns void
+language sql volatile as $$
+    with ended as materialized (
+        select e.*, case when not is_last then at + queue.backoff(attempts - uncharged) end as retry_at
+        from (select j.*, clock_timestamp() as at, j.attempts - j.uncharged >= j.max_attempts as is_last
+              from queue.jobs j where j.id = any (lost) and j.status = 'running') e
+    ), history as (
+        insert into queue.attempts (job_id, attempt_no, token, status, charged, started_at, finished_at, retry_at, worker_id, error_code,
+                                    error_message)
+        select id, attempts, lease_token, 'failed', true, locked_at, at, retry_at, locked_by, 'WORKER_LOST', why from ended
+    ), counted as (
+        insert into queue.tally (queue, failed, dlq, latency_ms)
+        select queue, count(*), count(*) filter (where is_last), sum(extract(epoch from at - locked_at) * 1000)::bigint
+        from ended group by queue
+    )
+    update queue.jobs j
+    set status = case when e.is_last then 'dlq' else 'queued' end,
+        run_at = coalesce(e.retry_at, j.run_at),
+        dlq_reason_code = case when e.is_last then 'MAX_ATTEMPTS_EXCEEDED' end, dlq_at = case when e.is_last then e.at end,
+        last_error_code = 'WORKER_LOST', last_error_message = why,
+        lease_token = null, locked_at = null, locked_by = null, lock_expires_at = null, updated_at = e.at
+    from ended e where j.id = e.id
+$$;
+
+-- Leases that have run out, at most `most` of them, and the housekeeping that any daemon may do. Returns how many.
+create function queue.reap(worker text, most integer default 500) returns bigint
+language plpgsql volatile as $$
+declare
+    lost uuid[];
+begin
+    select array_agg(id) into lost
+    from (select id from queue.jobs where status = 'running' and lock_expires_at < clock_timestamp()
+          order by lock_expires_at limit most for update skip locked) j;
+    perform queue.close_lost(lost, 'its lease ran out: the worker that held it is gone');
+    update queue.dispatchers set seen_at = now() where worker_id = worker;
+    if pg_try_advisory_xact_lock(7233176823642) then
+        delete from queue.dispatchers where seen_at < now() - interval '1 day';
+        delete from queue.enqueue_rate_counters where window_start < now() - interval '5 minutes';
+        with old as (delete from queue.tally where at < now() - interval '2 minutes' returning *)
+        insert into queue.tally (at, queue, started, restarted, succeeded, failed, dlq, canceled, latency_ms)
+        select 'epoch', queue, sum(started), sum(restarted), sum(succeeded), sum(failed), sum(dlq), sum(canceled), sum(latency_ms)
+        from old group by queue having count(*) > 1 or max(at) > 'epoch';
+    end if;
+    return coalesce(cardinality(lost), 0);
+end
+$$;
