@@ -29,6 +29,22 @@ static bool may_go_on(const ctl *c, const verb_call *call)
     return fgets(answer, sizeof(answer), stdin) != NULL && (answer[0] == 'y' || answer[0] == 'Y');
 }
 
+/* A reply that came may still say no. */
+static int verdict(const depot_json *body)
+{
+    static const struct {
+        const char *member;
+        int         status;
+    } negatives[] = { { "ready", EXIT_UNHEALTHY }, { "ok", EXIT_FAILED } };
+
+    for (size_t i = 0; i < DEPOT_N(negatives); i++) {
+        if (!depot_json_get_bool(body, negatives[i].member, true)) {
+            return negatives[i].status;
+        }
+    }
+    return 0;
+}
+
 static int show_reply(ctl *c, const verb_call *call, const call_reply *reply)
 {
     depot_err err = { 0 };
@@ -40,19 +56,22 @@ static int show_reply(ctl *c, const verb_call *call, const call_reply *reply)
         ctl_note(c, "done");
         return 0;
     }
-    if (c->options.json) {
-        bool ended = reply->body[reply->len - 1] == '\n';
-
-        return ctl_print_text(c, call, ended ? reply->body : depot_strf(c->arena, "%s\n", reply->body),
-                              reply->len + (ended ? 0 : 1));
-    }
     const depot_json *body = depot_json_parse(c->arena, reply->body, reply->len, &err);
     if (body == NULL) {
         depot_wrap(&err, "the daemon's answer");
         return ctl_error(c, call->verb, &err);
     }
     const ctl_local *local = call->verb->local;
-    return local != NULL && local->show != NULL ? local->show(c, call, body) : ctl_print(c, call, body);
+    int              printed;
+    if (c->options.json) {
+        bool ended = reply->body[reply->len - 1] == '\n';
+
+        printed = ctl_print_text(c, call, ended ? reply->body : depot_strf(c->arena, "%s\n", reply->body),
+                                 reply->len + (ended ? 0 : 1));
+    } else {
+        printed = local != NULL && local->show != NULL ? local->show(c, call, body) : ctl_print(c, call, body);
+    }
+    return printed != 0 ? printed : verdict(body);
 }
 
 static int run_route(ctl *c, const verb_call *call)
