@@ -51,6 +51,7 @@ struct depot_call {
     pthread_cond_t  has_worked;
     bool            worked;
     depot_call     *next_orphan;
+    void           *user;     /* of functions with a push of their own */
 };
 
 static depot_call *call_of(op *o)
@@ -237,6 +238,9 @@ static int call_push(lua_State *L, op *o)
     if (!call->ok) {
         return fail_raise(L, &call->err);
     }
+    if (call->fn->push != NULL) {
+        return call->fn->push(L, call);
+    }
     luaL_checkstack(L, RESULTS_MAX, "too many results");
     for (size_t i = 0; i < call->n_results; i++) {
         const result *r = &call->results[i];
@@ -307,7 +311,17 @@ static void read_arg(lua_State *L, depot_call *call, int i)
     a->given = true;
 }
 
-static depot_call *call_new(run *r, const bound_fn *fn)
+void **bind_call_place(depot_call *call)
+{
+    return &call->user;
+}
+
+void *bind_call_user(depot_call *call)
+{
+    return call->user;
+}
+
+depot_call *bind_call_new(run *r, const bound_fn *fn)
 {
     depot_call *call = depot_xalloc(sizeof(*call));
 
@@ -325,6 +339,14 @@ static depot_call *call_new(run *r, const bound_fn *fn)
     return call;
 }
 
+int bind_call_start(lua_State *L, depot_call *call)
+{
+    call->in_pool = true;
+    call->engine->n_busy++;
+    uv_queue_work(call->engine->opt.loop, &call->work, work, on_work_done); /* fails only without a function */
+    return run_wait(L, &call->base);
+}
+
 int bind_call_fn(lua_State *L)
 {
     const bound_fn *fn = lua_touserdata(L, lua_upvalueindex(1));
@@ -335,7 +357,7 @@ int bind_call_fn(lua_State *L)
     if (n > (int)fn->sig.n) {
         return fail_raisef(L, DEPOT_E_INVALID, "depot.%s takes at most %zu arguments, not %d", fn->row->name, fn->sig.n, n);
     }
-    depot_call *call = call_new(r, fn);
+    depot_call *call = bind_call_new(r, fn);
     for (int i = 0; i < (int)fn->sig.n; i++) {
         if (!lua_isnoneornil(L, i + 1)) {
             read_arg(L, call, i);
@@ -343,8 +365,5 @@ int bind_call_fn(lua_State *L)
             return wrong_type(L, fn, i);
         }
     }
-    call->in_pool = true;
-    r->engine->n_busy++;
-    uv_queue_work(r->engine->opt.loop, &call->work, work, on_work_done); /* fails only without a function */
-    return run_wait(L, &call->base);
+    return bind_call_start(L, call);
 }

@@ -21,6 +21,7 @@ typedef struct bound_fn {
     depot_ctx          *ctx;
     const depot_lua_fn *row;
     signature           sig;
+    int (*push)(lua_State *L, depot_call *call); /* NULL: what depot_return_… was given */
 } bound_fn;
 
 /* One Lua state. Serves one script at a time, so that its memory limit is that script's. */
@@ -63,7 +64,7 @@ struct run {
     bool         blocking;  /* op is being waited for without giving back the loop */
     depot_buf    scratch;   /* for conversions; whoever uses it resets it first */
     depot_arena *scratch_arena;
-    void        *db;        /* bind_db's connection of an open transaction; NULL: none */
+    struct db_async_tx *db; /* the open transaction; NULL: none */
     size_t       logged;    /* bytes of log text */
     bool         ended;
     /* result */
@@ -167,6 +168,10 @@ void           bind_job_push(lua_State *L, run *r); /* the object that a handler
 bool           bind_log(lua_State *L, depot_level level, const char *text, size_t n, const char *fields); /* false: over limit */
 
 int    bind_call_fn(lua_State *L);          /* upvalue 1: bound_fn as light userdata */
+depot_call *bind_call_new(run *r, const bound_fn *fn); /* the run's; bind_call_start comes next, or an error */
+int    bind_call_start(lua_State *L, depot_call *call); /* return it */
+void **bind_call_place(depot_call *call);               /* for something of one's own, in the call's arena */
+void  *bind_call_user(depot_call *call);
 size_t bind_call_overdue(const engine *e);  /* see engine_overdue */
 int    bind_job_declare(lua_State *L);      /* depot.job(name) */
 int    bind_job_log(lua_State *L);          /* job:log(level, message, fields?) */

@@ -1,6 +1,6 @@
 /* wire.h - frames between the daemon and a worker: what travels over the socket pair, and a decoder that trusts nobody.
  *
- * A frame is: u32 length of the payload, u8 type, u64 id (all little endian), payload. The payload is a JSON object; three
+ * A frame is: u32 length of the payload, u8 type, u64 id (all little endian), payload. The payload is a JSON object; some
  * types add raw text after its first line feed, so that big texts are neither quoted nor parsed on the way. */
 #ifndef LUA_WIRE_H
 #define LUA_WIRE_H
@@ -23,7 +23,7 @@ typedef enum wire_type {
     WIRE_FAILED,     /* {code, message, hint}: could not load; the worker ends */
     WIRE_DONE,       /* {cpu_us, wall_us, error…} LF result as JSON; id names the run */
     WIRE_LOG,        /* {plugin, level, event, label, fields} LF message */
-    WIRE_EMIT,       /* {event, payload} */
+    WIRE_EMIT,       /* {event} LF payload as JSON */
     WIRE_METRICS,    /* changes since the last one */
     WIRE_BEAT,       /* {rss_bytes, stuck}: the worker's loop turns */
 } wire_type;

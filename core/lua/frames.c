@@ -1,0 +1,265 @@
+/* frames.c - what workers tell the daemon. On the supervisor's thread. */
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "lua/supervise.h"
+
+enum { FIELDS_MAX = 6 };
+
+/* ---- results ---- */
+
+static void read_result(depot_arena *arena, const depot_json *head, const char *text, size_t n, depot_script_result *out)
+{
+    out->ok = depot_json_get(head, "number") == NULL;
+    out->cpu_us = depot_json_get_int(head, "cpu_us", 0);
+    out->wall_us = depot_json_get_int(head, "wall_us", 0);
+    out->where = depot_json_get_str(head, "where", "");
+    out->trace = depot_json_get_str(head, "trace", "");
+    out->json = out->ok ? depot_strndup(arena, text, n) : "null";
+    if (!out->ok) {
+        wire_get_err(head, &out->err);
+    }
+}
+
+static void on_done(worker_proc *w, uint64_t id, const depot_script_result *res)
+{
+    scripts *s = w->scripts;
+
+    pthread_mutex_lock(&s->lock);
+    bool    was_full = supervise_capacity(s) <= 0;
+    ticket *t = supervise_take(w, id);
+    w->done += t != NULL;
+    bool has_room = was_full && supervise_capacity(s) > 0;
+    bool may_end = w->state == WORKER_RETIRING && w->running == 0;
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+    if (t == NULL) {
+        log_write("lua", DEPOT_LOG_ERROR, "worker.frame", "worker %llu tells the end of a script that it does not have",
+                  (unsigned long long)w->number);
+        return;
+    }
+    t->done(t->arg, res);
+    free(t);
+    if (has_room) {
+        supervise_changed(s);
+    }
+    if (may_end) {
+        supervise_tick(s);
+    }
+}
+
+/* ---- start ---- */
+
+static void take_handlers(generation *g, const depot_json *list)
+{
+    size_t n = depot_json_len(list);
+
+    g->handlers = depot_alloc(g->arena, n * sizeof(*g->handlers));
+    for (size_t i = 0; i < n; i++) {
+        const depot_json *row = depot_json_at(list, i);
+        g->handlers[i] = (depot_handler){
+            .name = depot_strdup(g->arena, depot_json_get_str(row, "name", "")),
+            .file = depot_strdup(g->arena, depot_json_get_str(row, "file", "")),
+            .revision = depot_strdup(g->arena, depot_json_get_str(row, "revision", "")),
+            .timeout_ms = depot_json_get_int(row, "timeout_ms", 0),
+            .max_attempts = depot_json_get_int(row, "max_attempts", 0),
+        };
+    }
+    g->n_handlers = n;
+}
+
+static void on_ready(worker_proc *w, const depot_json *head)
+{
+    scripts *s = w->scripts;
+
+    pthread_mutex_lock(&s->lock);
+    w->state = WORKER_READY;
+    w->state_ms = w->beat_ms = depot_now_ms();
+    if (!w->gen->ready) {
+        take_handlers(w->gen, depot_json_get(head, "handlers"));
+        w->gen->ready = true;
+    }
+    if (w->gen == s->candidate) {
+        generation_release(s->gen);
+        s->gen = s->candidate;
+        s->candidate = NULL;
+        s->backoff_ms = 0;
+        s->next_start_ms = 0;
+    }
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+    log_write("lua", DEPOT_LOG_INFO, "worker.ready", "worker %llu (process %d) is ready, revision %.12s",
+              (unsigned long long)w->number, (int)w->pid, w->gen->sources.revision);
+    supervise_tick(s);
+    supervise_changed(s);
+}
+
+static void on_failed(worker_proc *w, const depot_json *head)
+{
+    scripts  *s = w->scripts;
+    depot_err err;
+
+    wire_get_err(head, &err);
+    pthread_mutex_lock(&s->lock);
+    bool is_candidate = w->gen == s->candidate;
+    if (is_candidate) {
+        w->gen->err = err;
+        w->gen->failed = true;
+    }
+    w->state = is_candidate ? WORKER_STOPPING : w->state; /* else it counts as lost: with backoff */
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+    if (!is_candidate) {
+        log_err("lua", DEPOT_LOG_ERROR, "worker.not_loaded", &err);
+    }
+}
+
+/* ---- log, beats, metrics ---- */
+
+static void log_fields(const depot_json *fields)
+{
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    const char                               *key;
+    const depot_json                         *value;
+    size_t                                    n = 0;
+
+    for (size_t it = 0; fields != NULL && n < FIELDS_MAX && depot_json_next(fields, &it, &key, &value); n++) {
+        const char *text = depot_json_string(value, NULL);
+        log_context_set(key, text != NULL ? text : depot_json_text(arena, value));
+    }
+}
+
+static void on_log(const depot_json *head, const char *text, size_t n)
+{
+    int64_t     level = depot_json_get_int(head, "level", DEPOT_LOG_INFO);
+    const char *where = depot_json_get_str(head, "where", "");
+
+    log_context_set("script", depot_json_get_str(head, "label", ""));
+    log_fields(depot_json_get(head, "fields"));
+    /* the place is the event: what one line of a script says again and again is folded, what others say is not */
+    log_write("lua", level < DEPOT_LOG_DEBUG || level > DEPOT_LOG_ERROR ? DEPOT_LOG_INFO : (depot_level)level,
+              where[0] == '\0' ? "script.log" : where, "%.*s", (int)n, text);
+    log_context_clear();
+}
+
+static void on_beat(worker_proc *w, const depot_json *head)
+{
+    scripts *s = w->scripts;
+
+    pthread_mutex_lock(&s->lock);
+    w->beat_ms = depot_now_ms();
+    w->rss_bytes = depot_json_get_int(head, "rss_bytes", 0);
+    if (depot_json_get_bool(head, "stuck", false) && w->state == WORKER_READY) {
+        w->state = WORKER_RETIRING; /* calls of ended scripts hold its threads: another one takes its place */
+        w->state_ms = w->beat_ms;
+    }
+    pthread_mutex_unlock(&s->lock);
+}
+
+static void on_metrics(worker_proc *w, depot_arena *arena, const depot_json *head)
+{
+    const depot_json *now = depot_json_get(head, "metrics");
+
+    if (now == NULL) {
+        depot_arena_free(arena);
+        return;
+    }
+    absorb_metrics(w->metrics, now);
+    depot_arena_free(w->metrics_arena);
+    w->metrics_arena = arena;
+    w->metrics = now;
+}
+
+/* ---- events ---- */
+
+typedef struct emission {
+    scripts     *scripts;
+    uint64_t     worker, id;
+    depot_arena *arena;
+    const char  *event;
+    const depot_json *payload;
+    depot_err    err;
+} emission;
+
+static void answer(emission *e, bool ok)
+{
+    depot_json *head = depot_json_object(e->arena);
+    scripts    *s = e->scripts;
+
+    if (!ok) {
+        wire_put_err(e->arena, head, &e->err);
+    }
+    pthread_mutex_lock(&s->lock);
+    for (worker_proc *w = s->procs; w != NULL; w = w->next) {
+        if (w->number == e->worker) { /* it may have ended meanwhile */
+            channel_send(w->channel, WIRE_EMITTED, e->id, head, NULL, 0);
+        }
+    }
+    pthread_mutex_unlock(&s->lock);
+    depot_arena_free(e->arena);
+}
+
+/* On the executor: durable hooks write to the database. */
+static void emit(void *arg)
+{
+    emission       *e = arg;
+    const host_env *env = host_environment(e->scripts->host);
+    bool            ok = false;
+
+    if (env->emit == NULL) {
+        (void)DEPOT_FAIL(&e->err, UNAVAILABLE, "the event bus is not running");
+    } else {
+        ok = env->emit(e->event, e->payload, &e->err);
+    }
+    answer(e, ok);
+}
+
+static void on_emit(worker_proc *w, uint64_t id, depot_arena *arena, const depot_json *head, const char *text, size_t n)
+{
+    emission *e = depot_alloc(arena, sizeof(*e));
+
+    *e = (emission){ .scripts = w->scripts, .worker = w->number, .id = id, .arena = arena };
+    e->event = depot_json_get_str(head, "event", "");
+    e->payload = depot_json_parse(arena, text, n, &e->err);
+    if (e->payload == NULL || !executor_submit(host_environment(w->scripts->host)->executor, emit, e, 0, &e->err)) {
+        answer(e, false);
+    }
+}
+
+/* ---- all of them ---- */
+
+void supervise_frame(void *worker_ptr, const wire_frame *frame)
+{
+    worker_proc        *w = worker_ptr;
+    depot_arena        *arena = depot_arena_new();
+    depot_script_result res = { 0 };
+    depot_err           err = { 0 };
+    const depot_json   *head;
+    const char         *text;
+    size_t              n;
+
+    if (!wire_parse(arena, frame, &head, &text, &n, &err)) {
+        log_err("lua", DEPOT_LOG_ERROR, "worker.frame", &err);
+        child_kill(&w->child, SIGKILL);
+        depot_arena_free(arena);
+        return;
+    }
+    switch ((int)frame->type) {
+    case WIRE_METRICS: on_metrics(w, arena, head); return; /* these two keep the arena */
+    case WIRE_EMIT: on_emit(w, frame->id, arena, head, text, n); return;
+    case WIRE_READY: on_ready(w, head); break;
+    case WIRE_FAILED: on_failed(w, head); break;
+    case WIRE_LOG: on_log(head, text, n); break;
+    case WIRE_BEAT: on_beat(w, head); break;
+    case WIRE_DONE:
+        read_result(arena, head, text, n, &res);
+        on_done(w, frame->id, &res);
+        break;
+    default:
+        log_write("lua", DEPOT_LOG_ERROR, "worker.frame", "worker %llu sent a frame of type %d", (unsigned long long)w->number,
+                  (int)frame->type);
+    }
+    depot_arena_free(arena);
+}

@@ -1,0 +1,96 @@
+/* supervise.h - inside of core/lua, the daemon's side: worker processes and what runs in them. */
+#ifndef LUA_SUPERVISE_H
+#define LUA_SUPERVISE_H
+
+#include <pthread.h>
+
+#include "lua/channel.h"
+#include "lua/scripts.h"
+#include "lua/sources.h"
+#include "run/child.h"
+
+enum { LISTENERS_MAX = 64 };
+
+/* One set of files and options. Lives as long as a worker that has it, and while it is in force. */
+typedef struct generation {
+    depot_arena    *arena;
+    sources         sources;
+    scripts_options opt;
+    db_pool_options db;
+    depot_handler  *handlers; /* once a worker is ready */
+    size_t          n_handlers;
+    bool            ready, failed;
+    depot_err       err;
+    size_t          refs;
+} generation;
+
+/* A script under way in a worker. */
+typedef struct ticket {
+    uint64_t id;
+    int64_t  started_ms, deadline_ms;
+    bool     canceled;
+    void (*done)(void *arg, const depot_script_result *res);
+    void          *arg;
+    char           label[64];
+    struct ticket *next;
+} ticket;
+
+typedef enum worker_state { WORKER_STARTING, WORKER_READY, WORKER_RETIRING, WORKER_STOPPING } worker_state;
+
+typedef struct worker_proc {
+    struct scripts *scripts;
+    generation     *gen;
+    uint64_t        number;
+    child           child;
+    pid_t           pid; /* also after its end, for messages */
+    channel        *channel;
+    worker_state    state;
+    ticket         *tickets;
+    size_t          running;
+    uint64_t        done;
+    int64_t         started_ms, beat_ms, state_ms; /* when it got into its state */
+    int64_t         rss_bytes;
+    bool            hung; /* was killed because it did not answer */
+    depot_arena    *metrics_arena;
+    const depot_json *metrics; /* as it told last */
+    struct worker_proc *next;
+} worker_proc;
+
+typedef struct scripts {
+    host     *host;
+    loop     *loop;
+    pthread_t thread;
+
+    pthread_mutex_t lock; /* guards everything below and the worker_procs; never held while calling out */
+    pthread_cond_t  changed;
+    worker_proc    *procs;
+    generation     *gen;       /* in force; NULL: none yet */
+    generation     *candidate; /* being tried; NULL: none */
+    uint64_t        last_number, last_id;
+    int64_t         backoff_ms, next_start_ms;
+    bool            stopping, was_full;
+    struct {
+        void (*fn)(void *arg);
+        void *arg;
+    } listeners[LISTENERS_MAX];
+    size_t n_listeners;
+} scripts;
+
+/* ---- supervise.c: on the supervisor's thread ---- */
+void supervise_tick(void *scripts_ptr);      /* starts what is missing, ends what hangs or is not needed any more */
+void supervise_stop_all(void *scripts_ptr);  /* every worker is to end; those that run something lose it */
+void supervise_changed(scripts *s);          /* tells the listeners */
+
+/* ---- frames.c ---- */
+void supervise_frame(void *worker_ptr, const wire_frame *frame);
+
+/* ---- under the lock ---- */
+int64_t supervise_capacity(const scripts *s);
+ticket *supervise_take(worker_proc *w, uint64_t id); /* out of the list; NULL: it is not there */
+void    generation_release(generation *g);
+
+/* ---- absorb.c ---- */
+/* Adds to our registry what a worker's metrics have grown by since `before` (may be NULL). */
+void absorb_metrics(const depot_json *before, const depot_json *after);
+
+#endif
