@@ -75,27 +75,36 @@ static bool parse_body(depot_req *req, const depot_json **out, depot_err *err)
     return *out != NULL || depot_wrap(err, "the body is not JSON");
 }
 
+/* A name that was given in a place where it has no meaning. */
+static void refuse(faults *fs, const depot_req *req, const source *from, const char *name, bool in_query)
+{
+    static const depot_field none[] = { { 0 } };
+    const depot_field       *fields = req->match.entry->route->request == NULL ? none : req->match.entry->route->request;
+    const depot_field       *f = find(fields, name);
+    const char              *pointer = field_pointer(fs->arena, "", name);
+
+    if (f != NULL && (in_query ? is_query(f, from) : is_body(f, from))) {
+        return;
+    }
+    if (f == NULL) {
+        field_unknown(fs, fields, in_query ? is_query : is_body, from, name, pointer);
+    } else {
+        faults_add(fs, pointer, "belongs into the %s",
+                   path_value(from->match, name) != NULL ? "path" : is_query(f, from) ? "query" : "body");
+    }
+}
+
 static void refuse_unknown(faults *fs, const depot_req *req, const source *from, const depot_json *body)
 {
-    const depot_field *fields = req->match.entry->route->request;
-    static const depot_field none[] = { { 0 } };
-    size_t             it = 0;
-    const char        *name;
-    const depot_json  *value;
+    size_t            it = 0;
+    const char       *name;
+    const depot_json *value;
 
-    fields = fields == NULL ? none : fields;
     for (size_t i = 0; i < req->target.n_params; i++) {
-        const depot_field *f = find(fields, req->target.params[i].name);
-        if (f == NULL || !is_query(f, from)) {
-            name = req->target.params[i].name;
-            field_unknown(fs, fields, is_query, from, name, field_pointer(fs->arena, "", name));
-        }
+        refuse(fs, req, from, req->target.params[i].name, true);
     }
     while (body != NULL && depot_json_next(body, &it, &name, &value)) {
-        const depot_field *f = find(fields, name);
-        if (f == NULL || !is_body(f, from)) {
-            field_unknown(fs, fields, is_body, from, name, field_pointer(fs->arena, "", name));
-        }
+        refuse(fs, req, from, name, false);
     }
 }
 

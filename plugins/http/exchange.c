@@ -22,6 +22,7 @@ void *exchange_open(void *cls, const char *target, struct MHD_Connection *mhd)
     x->mhd = mhd;
     x->connection = connection_of(mhd);
     x->target = depot_xstrdup(target);
+    x->target_end = (uintptr_t)target + strlen(target);
     pthread_mutex_init(&x->lock, NULL);
     pthread_mutex_lock(&l->lock);
     l->n_exchanges++;
@@ -103,14 +104,19 @@ typedef struct head_check {
     bool        expects;
 } head_check;
 
-static enum MHD_Result check_header(void *cls, enum MHD_ValueKind kind, const char *name, size_t name_size, const char *value,
-                                    size_t value_size)
+/* The characters of a header's name (RFC 9110, token). */
+static bool is_token(const char *name)
+{
+    return name[0] != '\0' && name[strspn(name, "!#$%&'*+-.^_`|~0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ")] == '\0';
+}
+
+static enum MHD_Result check_header(void *cls, enum MHD_ValueKind kind, const char *name, const char *value)
 {
     head_check *h = cls;
 
     (void)kind;
-    if (strlen(name) != name_size || (value != NULL && strlen(value) != value_size)) {
-        h->fault = "a header holds a NUL byte";
+    if (!is_token(name)) {
+        h->fault = "a header's name holds a blank or another character that is not allowed";
     } else if (strcasecmp(name, "Content-Length") == 0) {
         h->length = value;
         h->n_length++;
@@ -123,6 +129,15 @@ static enum MHD_Result check_header(void *cls, enum MHD_ValueKind kind, const ch
         h->expects = true;
     }
     return MHD_YES;
+}
+
+/* The library cuts a target at a raw NUL. Version and target stand in one buffer, a blank between them: if the version comes
+ * later than right after the target's end, something was cut. */
+static bool target_was_cut(const exchange *x, const char *version)
+{
+    uintptr_t at = (uintptr_t)version;
+
+    return at > x->target_end + 1 && at - x->target_end < HTTP_MEMORY;
 }
 
 /* What makes servers and proxies disagree on where a request ends is refused, whoever might be right. */
@@ -188,8 +203,8 @@ static enum MHD_Result begin(exchange *x, const char *method, const char *versio
     head_check                   h = { 0 };
 
     x->begun = true;
-    (void)MHD_get_connection_values_n(x->mhd, MHD_HEADER_KIND, check_header, &h);
-    const char *fault = check_framing(&h, version);
+    (void)MHD_get_connection_values(x->mhd, MHD_HEADER_KIND, check_header, &h); /* how many: nobody asks */
+    const char *fault = target_was_cut(x, version) ? "the request target holds a NUL byte" : check_framing(&h, version);
     if (fault != NULL) {
         return answer_refuse(x->mhd, 400, "MALFORMED", fault);
     }

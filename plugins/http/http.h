@@ -92,6 +92,7 @@ struct exchange {
     struct MHD_Connection *mhd;
     depot_req             *req;
     char                  *target;
+    uintptr_t              target_end; /* where it ended in the library's buffer */
     bool                   begun, has_body, expects, body_done;
     int64_t                content_length, discarded;
     pthread_mutex_t        lock; /* guards the two below */
