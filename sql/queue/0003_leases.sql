@@ -199,10 +199,13 @@ begin
     if pg_try_advisory_xact_lock(7233176823642) then
         delete from queue.dispatchers where seen_at < now() - interval '1 day';
         delete from queue.enqueue_rate_counters where window_start < now() - interval '5 minutes';
-        with old as (delete from queue.tally where at < now() - interval '2 minutes' returning *)
+        with old as (
+            delete from queue.tally t where t.at < now() - interval '2 minutes' and t.queue in (
+                select n.queue from queue.tally n where n.at < now() - interval '2 minutes' and n.at > 'epoch') returning t.*
+        )
         insert into queue.tally (at, queue, started, restarted, succeeded, failed, dlq, canceled, latency_ms)
         select 'epoch', queue, sum(started), sum(restarted), sum(succeeded), sum(failed), sum(dlq), sum(canceled), sum(latency_ms)
-        from old group by queue having count(*) > 1 or max(at) > 'epoch';
+        from old group by queue;
     end if;
     return coalesce(cardinality(lost), 0);
 end

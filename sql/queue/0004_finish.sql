@@ -12,8 +12,10 @@ begin
     return query
     with given as materialized (
         select r.*, coalesce(a.retryable, true) as retryable
-        from jsonb_to_recordset(results) as r(job uuid, token uuid, outcome text, code text, message text, retry text, place text,
-                                              trace text, result jsonb, cpu_us bigint, delay_ms bigint)
+        from (select i.job, i.token, i.outcome, case when i.outcome = 'failed' then coalesce(i.code, 'UNKNOWN') end as code, i.message,
+                     i.retry, i.place, i.trace, i.result, i.cpu_us, i.delay_ms
+              from jsonb_to_recordset(results) as i(job uuid, token uuid, outcome text, code text, message text, retry text, place text,
+                                                    trace text, result jsonb, cpu_us bigint, delay_ms bigint)) r
         left join queue.error_advice a on a.code = upper(btrim(r.code))
     ), judged as (
         select g.*, o.run_at, o.queue, o.attempts, o.uncharged, o.max_attempts, o.locked_at, o.locked_by, clock_timestamp() as at,
@@ -37,7 +39,7 @@ begin
             attempts = j.attempts - d.is_released::integer,
             uncharged = j.uncharged + d.is_free::integer,
             result = case when d.outcome = 'succeeded' then d.result end,
-            last_error_code = case when d.outcome = 'failed' then coalesce(d.code, 'UNKNOWN') else j.last_error_code end,
+            last_error_code = case when d.outcome = 'failed' then d.code else j.last_error_code end,
             last_error_message = case when d.outcome = 'failed' then d.message else j.last_error_message end,
             dlq_reason_code = d.dead, dlq_at = case when d.dead is not null then d.at end,
             lease_token = null, locked_at = null, locked_by = null, lock_expires_at = null, updated_at = d.at
@@ -47,7 +49,7 @@ begin
         insert into queue.attempts (job_id, attempt_no, token, status, charged, started_at, finished_at, retry_at, worker_id,
                                     error_code, error_message, error_place, error_trace, cpu_us)
         select m.id, m.attempts, m.token, m.outcome, not m.is_free, m.locked_at, m.at, m.retry_at, m.locked_by,
-               case when m.outcome = 'failed' then coalesce(m.code, 'UNKNOWN') end, m.message, m.place, m.trace, m.cpu_us
+               m.code, m.message, m.place, m.trace, m.cpu_us
         from moved m where not m.is_released
     ), counted as (
         insert into queue.tally (queue, started, restarted, succeeded, failed, dlq, latency_ms)
@@ -59,7 +61,7 @@ begin
     ), refused as (
         select g.job, g.token, g.outcome, g.code, exists (
             select from queue.attempts t where t.job_id = g.job and t.token = g.token and t.status = g.outcome
-               and (g.outcome <> 'failed' or t.error_code = coalesce(g.code, 'UNKNOWN'))) as is_known
+               and t.error_code is not distinct from g.code) as is_known
         from given g where not exists (select from moved m where m.id = g.job and m.token = g.token)
     ), late as (
         insert into queue.late_results (job_id, token, outcome, error_code)
