@@ -177,7 +177,7 @@ void document_lua(const library *l, depot_buf *out)
 
         if (strncmp(p, "---", 3) == 0) {
             add_annotation(&notes, p + 3, n - 3);
-        } else if (strncmp(p, "function depot.", 15) == 0 && n > 19) {
+        } else if (strncmp(p, "function ", 9) == 0 && n > 13) {
             depot_buf_addf(out, "\n## %.*s\n\n%s", (int)(n - 13), p + 9, notes.data == NULL ? "" : notes.data);
             depot_buf_reset(&notes);
         } else {
