@@ -155,6 +155,7 @@ static void close_rest(uv_handle_t *handle, void *arg)
 
 void loop_free(loop *l)
 {
+    atomic_store(&l->stop, false); /* or the loop would end before its handles are closed */
     run_posted(&l->wake);
     uv_walk(&l->uv, close_rest, l);
     uv_run(&l->uv, UV_RUN_DEFAULT);
