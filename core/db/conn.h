@@ -47,7 +47,7 @@ size_t db_url_hosts(depot_arena *arena, const char *url, const db_host **out, co
 bool db_fail_result(const depot_db *db, const PGresult *res, depot_err *err);
 /* The same for a connection that did not come about. */
 bool db_fail_connect(PGconn *conn, depot_err *err);
-/* One line of libpq's text, without its line ends. */
+/* libpq's text as one line: what follows a line end comes after a semicolon. */
 void db_text_line(const char *text, char *out, size_t size);
 
 /* ---- params.c ---- */

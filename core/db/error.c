@@ -50,16 +50,26 @@ static depot_code state_code(const char *state)
 void db_text_line(const char *text, char *out, size_t size)
 {
     size_t n = 0;
+    bool   has_gap = false;
+    bool   has_break = false;
 
-    for (const char *p = text == NULL ? "" : text; *p != '\0' && n + 1 < size; p++) {
-        bool blank = *p == '\n' || *p == '\t' || *p == ' ' || *p == '\r';
-        if (!blank) {
-            out[n++] = *p;
-        } else if (n > 0 && out[n - 1] != ' ') {
+    for (const char *p = text == NULL ? "" : text; *p != '\0' && n + 3 < size; p++) {
+        if (*p == '\n' || *p == '\t' || *p == ' ' || *p == '\r') {
+            has_gap = true;
+            has_break = has_break || *p == '\n';
+            continue;
+        }
+        if (has_gap && n > 0) {
+            if (has_break) {
+                out[n++] = ';';
+            }
             out[n++] = ' ';
         }
+        has_gap = false;
+        has_break = false;
+        out[n++] = *p;
     }
-    while (n > 0 && (out[n - 1] == ' ' || out[n - 1] == '.')) {
+    while (n > 0 && out[n - 1] == '.') {
         n--;
     }
     out[n] = '\0';
@@ -122,7 +132,7 @@ bool db_fail_connect(PGconn *conn, depot_err *err)
 
     db_text_line(PQerrorMessage(conn), line, sizeof(line));
     take_state(line, state);
-    char *location = strstr(line, " LOCATION: ");
+    char *location = strstr(line, "; LOCATION: ");
     if (location != NULL) {
         *location = '\0';
     }

@@ -151,7 +151,7 @@ static bool cluster_prepare(pg_cluster *c, const pg_cluster_options *options, pg
 {
     bool is_new = false;
 
-    if (!pg_place_find(c->arena, options->dir, options->user, options->throwaway, &c->place, err) ||
+    if (!unit_check(err) || !pg_place_find(c->arena, options->dir, options->user, options->throwaway, &c->place, err) ||
         !pg_place_lock(&c->place, &c->lock_fd, err) || !choose_programs(c, options, &is_new, err) ||
         !pg_secrets_load(c->arena, &c->place, secrets, err) ||
         !pg_address_find(c->arena, &c->place, options->tcp, &c->address, err) ||

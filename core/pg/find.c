@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/unit.h"
 #include "pg/parts.h"
 
 #define RUN_MS 10000
@@ -137,7 +138,7 @@ bool pg_find_programs(depot_arena *arena, const char *wanted, int major, pg_prog
         }
     }
     if (s.best.bindir == NULL) {
-        return not_found(&s, named, err);
+        return unit_check(err) && not_found(&s, named, err);
     }
     if (s.best.major < VERSION_LEAST) {
         DEPOT_FAIL(err, CONFIG, "PostgreSQL %s in %s is too old", s.best.version, s.best.bindir);

@@ -96,6 +96,7 @@ static bool run_initdb(depot_arena *arena, const pg_place *place, const pg_progr
     child_spec   spec = pg_place_spec(place, argv, quiet_env);
     child_result result;
 
+    spec.die_with_parent = true;
     if (!password_fd(secrets->super, &spec.keep, err)) {
         return false;
     }
@@ -140,7 +141,7 @@ bool pg_init(depot_arena *arena, const pg_place *place, const pg_programs *progr
     if (access(data, F_OK) == 0) {
         log_write("pg", DEPOT_LOG_WARN, "pg.half_made", "%s was never finished: it is made anew", data);
     }
-    if (!depot_remove_tree(data, err)) {
+    if (!pg_server_end_all(arena, data, err) || !depot_remove_tree(data, err)) {
         return false;
     }
     if (pg_place_free_bytes(place) < ROOM_BYTES) {

@@ -77,6 +77,8 @@ char *pg_url(depot_arena *arena, const pg_address *address, const char *role, co
 /* ---- server.c ---- */
 /* Nothing of an earlier server is left afterwards: a live one is stopped, orphans are ended, stale files removed. */
 bool pg_server_clear(depot_arena *arena, const pg_place *place, const pg_address *address, depot_err *err) DEPOT_MUST_USE;
+/* Ends every server process that works in the folder. */
+bool pg_server_end_all(depot_arena *arena, const char *folder, depot_err *err) DEPOT_MUST_USE;
 /* Starts postgres and waits until it answers; fails with what its log says. */
 bool pg_server_start(depot_arena *arena, const pg_place *place, const pg_programs *programs, const pg_address *address,
                      int64_t timeout_ms, child *out, depot_err *err) DEPOT_MUST_USE;

@@ -217,26 +217,21 @@ static bool place_look(depot_arena *arena, pg_place *place, depot_err *err)
     return depot_mkdirs(place->asked, 0700, err);
 }
 
-static bool is_empty(const char *path)
+/* A throw-away cluster deletes its folder: only one that is empty or was such a cluster's before. */
+static bool throwaway_check(depot_arena *arena, const pg_place *place, depot_err *err)
 {
-    /* A folder's rmdir fails for no other reason that matters here than that it holds something. */
-    return rmdir(path) == 0 && mkdir(path, 0700) == 0;
-}
+    bool was_one = access(depot_strf(arena, "%s/" THROWAWAY_MARK, place->root), F_OK) == 0;
 
-/* A throw-away cluster deletes its folder: only one that is empty or was one before. */
-static bool throwaway_mark(depot_arena *arena, const pg_place *place, depot_err *err)
-{
-    const char *mark = depot_strf(arena, "%s/" THROWAWAY_MARK, place->root);
-
-    if (access(mark, F_OK) != 0 && !is_empty(place->root)) {
+    /* A folder of ours refuses to be removed for one reason only: it holds something. */
+    if (!was_one && (rmdir(place->root) != 0 || mkdir(place->root, 0700) != 0)) {
         return DEPOT_FAIL(err, CONFLICT, "%s holds something: a throw-away cluster needs an empty folder", place->root);
     }
-    if (access(mark, F_OK) == 0) {
-        if (!depot_remove_tree(depot_strf(arena, "%s/data", place->root), err)) {
-            return false;
-        }
-    }
-    return depot_write_file(mark, "", 0, 0600, err);
+    return !was_one || depot_remove_tree(depot_strf(arena, "%s/data", place->root), err);
+}
+
+static bool throwaway_mark(depot_arena *arena, const pg_place *place, depot_err *err)
+{
+    return depot_write_file(depot_strf(arena, "%s/" THROWAWAY_MARK, place->root), "", 0, 0600, err);
 }
 
 static bool place_folders(depot_arena *arena, pg_place *place, depot_err *err)
@@ -263,6 +258,9 @@ bool pg_place_find(depot_arena *arena, const char *dir, const char *user, bool t
     }
     if (!place_look(arena, out, err)) {
         return depot_wrap(err, "folder of the PostgreSQL cluster");
+    }
+    if (throwaway && !throwaway_check(arena, out, err)) {
+        return false;
     }
     if (out->user != NULL) {
         bool reachable = false;

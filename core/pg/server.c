@@ -42,14 +42,14 @@ static bool runs_in(depot_arena *arena, const char *pid, const char *data)
 }
 
 /* Every server process works in its data folder: also those whose postmaster is gone. */
-static size_t find_servers(const pg_place *place, pid_t *out)
+static size_t find_servers(const char *folder, pid_t *out)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
     char    data[PATH_MAX];
     size_t  n = 0;
     DIR    *proc = opendir("/proc");
 
-    if (proc == NULL || realpath(place->data, data) == NULL) {
+    if (proc == NULL || realpath(folder, data) == NULL) {
         if (proc != NULL) {
             closedir(proc);
         }
@@ -64,12 +64,12 @@ static size_t find_servers(const pg_place *place, pid_t *out)
     return n;
 }
 
-static pid_t postmaster_pid(depot_arena *arena, const pg_place *place)
+static pid_t postmaster_pid(depot_arena *arena, const char *folder)
 {
     char     *text = NULL;
     depot_err err = { 0 };
 
-    if (!depot_read_file(arena, depot_strf(arena, "%s/postmaster.pid", place->data), 4096, &text, NULL, &err)) {
+    if (!depot_read_file(arena, depot_strf(arena, "%s/postmaster.pid", folder), 4096, &text, NULL, &err)) {
         return 0;
     }
     return (pid_t)strtol(text, NULL, 10);
@@ -86,7 +86,7 @@ static bool contains_pid(const pid_t *pids, size_t n, pid_t pid)
 }
 
 /* Waits until none is left or the time is up; false: the unit of work may not go on. */
-static bool wait_gone(const pg_place *place, pid_t *pids, size_t *n, int64_t ms, depot_err *err)
+static bool wait_gone(const char *folder, pid_t *pids, size_t *n, int64_t ms, depot_err *err)
 {
     int64_t until_ms = depot_now_ms() + ms;
 
@@ -95,12 +95,12 @@ static bool wait_gone(const pg_place *place, pid_t *pids, size_t *n, int64_t ms,
             return false;
         }
         (void)poll(NULL, 0, 20);
-        *n = find_servers(place, pids);
+        *n = find_servers(folder, pids);
     }
     return true;
 }
 
-static bool stop_earlier(depot_arena *arena, const pg_place *place, depot_err *err)
+bool pg_server_end_all(depot_arena *arena, const char *folder, depot_err *err)
 {
     static const struct {
         int     sig;
@@ -108,15 +108,15 @@ static bool stop_earlier(depot_arena *arena, const pg_place *place, depot_err *e
         int64_t wait_ms;
     } steps[] = { { SIGINT, true, 15000 }, { SIGQUIT, false, 5000 }, { SIGKILL, false, 5000 } };
     pid_t  pids[SERVERS_MAX];
-    size_t n = find_servers(place, pids);
-    pid_t  postmaster = postmaster_pid(arena, place);
+    size_t n = find_servers(folder, pids);
+    pid_t  postmaster = postmaster_pid(arena, folder);
 
     if (n == 0) {
         return true;
     }
     bool has_postmaster = contains_pid(pids, n, postmaster);
     log_write("pg", DEPOT_LOG_WARN, "pg.outlived", "%s of an earlier start still runs in %s (pid %d): it is stopped",
-              has_postmaster ? "the server" : "a process", place->data, (int)(has_postmaster ? postmaster : pids[0]));
+              has_postmaster ? "the server" : "a process", folder, (int)(has_postmaster ? postmaster : pids[0]));
     for (size_t step = 0; step < DEPOT_N(steps) && n > 0; step++) {
         for (size_t i = 0; i < n; i++) {
             if (!steps[step].postmaster_only || pids[i] == postmaster) {
@@ -124,11 +124,11 @@ static bool stop_earlier(depot_arena *arena, const pg_place *place, depot_err *e
             }
         }
         /* Without their postmaster the others end by themselves, most of them at once. */
-        if (!wait_gone(place, pids, &n, step == 0 && !has_postmaster ? 1000 : steps[step].wait_ms, err)) {
+        if (!wait_gone(folder, pids, &n, step == 0 && !has_postmaster ? 1000 : steps[step].wait_ms, err)) {
             return false;
         }
     }
-    return n == 0 || DEPOT_FAIL(err, LOCKED, "process %d still uses %s", (int)pids[0], place->data);
+    return n == 0 || DEPOT_FAIL(err, LOCKED, "process %d still uses %s", (int)pids[0], folder);
 }
 
 bool pg_server_clear(depot_arena *arena, const pg_place *place, const pg_address *address, depot_err *err)
@@ -137,7 +137,7 @@ bool pg_server_clear(depot_arena *arena, const pg_place *place, const pg_address
                                   depot_strf(arena, "%s/.s.PGSQL.%d", address->socket_dir, address->port),
                                   depot_strf(arena, "%s/.s.PGSQL.%d.lock", address->socket_dir, address->port) };
 
-    if (!stop_earlier(arena, place, err)) {
+    if (!pg_server_end_all(arena, place->data, err)) {
         return false;
     }
     /* A new server would trust their process ids, which may belong to somebody else by now. */
