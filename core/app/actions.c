@@ -111,13 +111,21 @@ static const depot_queue_v1 *queue_service(depot_err *err)
     return host_service(app_self->host, "queue", 1, err);
 }
 
-static bool enqueue(const char *queue, const char *type, const depot_json *args, const char *key, depot_err *err)
+static bool enqueue(const action_job *jobs, size_t n, depot_err *err)
 {
-    const depot_queue_v1 *service = queue_service(err);
-    const depot_enqueue   job = { .queue = queue, .type = type, .args = args, .key = key, .actor = "core" };
-    char                  id[37];
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    const depot_queue_v1                     *service = queue_service(err);
+    depot_enqueue                            *rows = depot_alloc(arena, (n + 1) * sizeof(*rows));
+    char                                      id[37];
 
-    return service != NULL && service->enqueue(&job, NULL, id, err);
+    for (size_t i = 0; i < n; i++) {
+        rows[i] = (depot_enqueue){
+            .queue = jobs[i].queue, .type = jobs[i].type, .args = jobs[i].args, .key = jobs[i].key, .actor = "core" };
+    }
+    if (service == NULL) {
+        return false;
+    }
+    return n == 1 ? service->enqueue(rows, NULL, id, err) : service->enqueue_many(rows, n, NULL, err);
 }
 
 static bool run_runbook(const char *name, const depot_json *args, depot_err *err)
@@ -134,23 +142,31 @@ static bool run_runbook(const char *name, const depot_json *args, depot_err *err
     return run_task("runbook.start", depot_json_pack(arena, "{s:s}", "name", name), arena, &result, err);
 }
 
-static bool action_exists(const action *a, depot_err *err)
+static const depot_json *pick_args(const char *task, const depot_json *payload, depot_arena *arena)
 {
-    depot_ctx *ctx = NULL;
-    host      *h = app_self != NULL ? app_self->host : NULL;
+    depot_ctx            *ctx = NULL;
+    const depot_task_row *row = host_task(app_self->host, task, &ctx);
+    depot_json           *args = depot_json_object(arena);
 
-    if (a->kind == ACTION_TASK && h != NULL && host_task(h, a->name, &ctx) == NULL) {
-        DEPOT_FAIL(err, CONFIG, "no plugin has a task named %s", a->name);
-        return depot_hint(err, "write lua:FILE for a script, job:QUEUE/TYPE for a job");
+    for (const depot_field *f = row == NULL ? NULL : row->args; f != NULL && f->name != NULL; f++) {
+        const depot_json *value = depot_json_get(payload, f->name);
+        if (value != NULL) {
+            depot_json_set(args, f->name, (depot_json *)(uintptr_t)value); /* shared, never written */
+        }
     }
-    return true;
+    return args;
 }
 
 const action_ops app_actions = {
-    .task = run_task, .script = run_script, .job = enqueue, .runbook = run_runbook, .eval = eval, .exists = action_exists,
+    .task = run_task, .script = run_script, .jobs = enqueue, .runbook = run_runbook, .eval = eval, .pick = pick_args,
 };
 
 /* ---- wiring ---- */
+
+static const depot_event_row *event_row(const char *event)
+{
+    return host_event(app_self->host, event);
+}
 
 static bool check_payload(const char *event, const depot_json *payload, depot_arena *arena, depot_err *err)
 {
@@ -163,16 +179,39 @@ static bool check_payload(const char *event, const depot_json *payload, depot_ar
     return api_validate(arena, row->payload, payload, &checked, &faults, err) || depot_wrap(err, "payload of event %s", event);
 }
 
+/* Each subscription that matches, one after the other: for (i = s = 0; (row = next_subscription(name, &i, &s, &ctx));) */
+static const depot_subscription *next_subscription(const char *event, size_t *i, size_t *s, depot_ctx **out_ctx)
+{
+    for (; *i < host_count(app_self->host); (*i)++, *s = 0) {
+        depot_ctx *ctx = host_plugin(app_self->host, *i);
+        while (ctx->state == PLUGIN_STARTED && *s < ctx->n_subscriptions) {
+            const depot_subscription *row = &ctx->subscriptions[(*s)++];
+            if (depot_glob(row->event, event)) {
+                *out_ctx = ctx;
+                return row;
+            }
+        }
+    }
+    return NULL;
+}
+
+static bool is_wanted(const char *event)
+{
+    depot_ctx *ctx = NULL;
+    size_t     i = 0, s = 0;
+
+    return next_subscription(event, &i, &s, &ctx) != NULL;
+}
+
 static void deliver(const depot_event *event)
 {
-    for (size_t i = 0; i < host_count(app_self->host); i++) {
-        depot_ctx *ctx = host_plugin(app_self->host, i);
-        for (size_t s = 0; s < ctx->n_subscriptions; s++) {
-            const depot_subscription *row = &ctx->subscriptions[s];
-            depot_err                 err = { 0 };
-            if (ctx->state == PLUGIN_STARTED && depot_glob(row->event, depot_event_name(event)) && !row->fn(ctx, event, &err)) {
-                depot_log_err(ctx, DEPOT_LOG_ERROR, "event.subscription_failed", &err);
-            }
+    const depot_subscription *row;
+    depot_ctx                *ctx = NULL;
+
+    for (size_t i = 0, s = 0; (row = next_subscription(depot_event_name(event), &i, &s, &ctx)) != NULL;) {
+        depot_err err = { 0 };
+        if (!row->fn(ctx, event, &err)) {
+            depot_log_err(ctx, DEPOT_LOG_ERROR, "event.subscription_failed", &err);
         }
     }
 }
@@ -217,8 +256,15 @@ static bool run_durable_hook(void *arg, const depot_job *job, depot_arena *arena
 
 bool app_work_start(app *a, depot_err *err)
 {
-    const events_env events = {
-        .executor = a->env.executor, .ops = &app_actions, .check = check_payload, .deliver = deliver, .next = next_hook };
+    const app_daemon_options *daemon = conf_get(host_conf(a->host), "daemon", NULL);
+    const events_env          events = { .executor = a->env.executor,
+                                         .ops = &app_actions,
+                                         .row = event_row,
+                                         .check = check_payload,
+                                         .wanted = is_wanted,
+                                         .deliver = deliver,
+                                         .next = next_hook,
+                                         .parallel = (size_t)daemon->threads / 2 };
     const sched_env sched = { .db = a->env.db,
                               .executor = a->env.executor,
                               .node = a->env.node,

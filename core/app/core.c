@@ -8,7 +8,7 @@
 #include "run/events.h"
 #include "run/sched.h"
 
-enum { SECTIONS_MAX = 32, ROUTES_MAX = 128 };
+enum { SECTIONS_MAX = 32, ROUTES_MAX = 128, METRICS_MAX = 64 };
 
 static const char *const levels[] = { "debug", "info", "warn", "error", NULL };
 static const char *const formats[] = { "auto", "json", "text", "journal", NULL };
@@ -75,6 +75,7 @@ static const depot_section own_sections[] = {
 static const depot_field schedule_payload[] = {
     { .name = "schedule", .type = DEPOT_T_STRING, .flags = DEPOT_REQUIRED, .doc = "name of the schedule" },
     { .name = "due_at", .type = DEPOT_T_TIME, .flags = DEPOT_REQUIRED, .doc = "when it was due" },
+    { .name = "code", .type = DEPOT_T_STRING, .doc = "error code; WORKER_LOST: its daemon went away in the middle of it" },
     { .name = "message", .type = DEPOT_T_STRING, .doc = "what went wrong" },
     { .name = NULL },
 };
@@ -83,6 +84,17 @@ static const depot_event_row own_events[] = {
     { "schedule.failed", schedule_payload, "a schedule's run ended with an error" },
     { "schedule.missed", schedule_payload, "a due time passed while no daemon was running, and its policy is to skip it" },
 };
+
+static bool prune_schedule_runs(depot_ctx *ctx, depot_task *task, depot_err *err)
+{
+    int64_t n = 0;
+
+    if (!sched_prune(host_environment(ctx->host)->db, &n, err)) {
+        return false;
+    }
+    depot_task_result(task, depot_json_pack(depot_task_arena(task), "{s:I}", "runs", n));
+    return true;
+}
 
 static const depot_metric own_metrics[] = {
     { .name = "depot_loop_lag_seconds", .kind = DEPOT_GAUGE, .doc = "how late the main loop's last tick was" },
@@ -95,14 +107,19 @@ static const depot_metric own_metrics[] = {
     { .name = "depot_reloads_total", .kind = DEPOT_COUNTER, .labels = (const char *const[]){ "result", NULL },
       .doc = "configuration reloads by result: ok, refused" },
 };
+static const depot_task_row own_tasks[] = {
+    { .name = "core.prune_schedule_runs", .flags = DEPOT_TASK_SINGLETON, .every = "1h", .timeout_ms = 300000, .fn = prune_schedule_runs,
+      .doc = "forget runs of schedules: beyond the last 1000 of each, or older than 90 days" },
+};
 /* clang-format on */
 
 const depot_plugin *app_core(void)
 {
     static depot_section sections[SECTIONS_MAX];
     static depot_route   routes[ROUTES_MAX];
+    static depot_metric  metrics[METRICS_MAX];
     static depot_plugin  core;
-    uint32_t             n_sections = 0, n_routes = 0;
+    uint32_t             n_sections = 0, n_routes = 0, n_metrics = 0;
 
     memcpy(sections, own_sections, sizeof(own_sections));
     n_sections += DEPOT_N(own_sections);
@@ -114,14 +131,22 @@ const depot_plugin *app_core(void)
     n_routes += (uint32_t)api_routes_n;
     memcpy(routes + n_routes, app_routes, app_routes_n * sizeof(*routes));
     n_routes += (uint32_t)app_routes_n;
+    memcpy(metrics, own_metrics, sizeof(own_metrics));
+    n_metrics += DEPOT_N(own_metrics);
+    memcpy(metrics + n_metrics, sched_metrics, sched_metrics_n * sizeof(*metrics));
+    n_metrics += (uint32_t)sched_metrics_n;
+    memcpy(metrics + n_metrics, events_metrics, events_metrics_n * sizeof(*metrics));
+    n_metrics += (uint32_t)events_metrics_n;
     core = (depot_plugin){
         .version = DEPOT_VERSION,
         .summary = "configuration, plugins, schedules, events, scripts, database, tokens",
         .sections = { sections, n_sections, sizeof(*sections) },
         .routes = { routes, n_routes, sizeof(*routes) },
         .events = DEPOT_TABLE(own_events),
-        .metrics = DEPOT_TABLE(own_metrics),
+        .tasks = DEPOT_TABLE(own_tasks),
+        .metrics = { metrics, n_metrics, sizeof(*metrics) },
         .migrations = "core",
+        .check = app_core_check,
     };
     return &core;
 }

@@ -50,6 +50,7 @@ scripts_options app_scripts_options(const app *a, const conf *c); /* boot.c */
 const char *const *app_migration_sets(app *a, depot_arena *arena);
 
 extern const action_ops app_actions;    /* actions.c */
+bool app_core_check(depot_ctx *ctx, depot_err *err) DEPOT_MUST_USE; /* check.c: schedules and hooks; the core's check() */
 bool app_work_start(app *a, depot_err *err) DEPOT_MUST_USE; /* actions.c: events and schedules */
 void app_work_stop(void);
 

@@ -42,6 +42,7 @@ host *app_open(depot_arena *arena, const app_paths *paths, host_env *env, conf_p
     env->data_dir = paths->data_dir;
     env->conf_dir = paths->conf_dir;
     env->plugin_dir = paths->plugin_dir;
+    env->lua_dirs = paths->lua_dirs;
     conf_set_cron_check(cron_is_valid);
     host     *h = host_new(env, app_core());
     conf_raw *raw = conf_read(arena, paths->conf_dir, problems);

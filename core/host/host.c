@@ -132,22 +132,40 @@ const conf *host_conf(host *h)
     return atomic_load_explicit(&h->conf, memory_order_acquire);
 }
 
+static _Thread_local struct {
+    const conf    *conf;
+    conf_problems *problems;
+} checking; /* what host_check is about on this thread */
+
+void host_check_problem(const char *kind, const char *name, const char *option, const depot_err *err)
+{
+    const char *file = "conf.d", *hint = err->hint[0] == '\0' ? NULL : err->hint;
+    int         line = 0;
+
+    (void)conf_place(checking.conf, kind, name, option, &file, &line); /* without a section: the folder is the place */
+    if (option != NULL) {
+        conf_problem(checking.problems, file, line, hint, "%s: %s", option, err->msg);
+    } else {
+        conf_problem(checking.problems, file, line, hint, "%s", err->msg);
+    }
+}
+
 bool host_check(host *h, const conf *c, conf_problems *problems)
 {
-    size_t      had = conf_problem_count(problems);
+    size_t had = conf_problem_count(problems);
 
     host_conf_for_thread(c);
+    checking.conf = c;
+    checking.problems = problems;
     for (size_t i = 0; i < h->n; i++) {
-        depot_ctx  *ctx = h->plugins[i];
-        depot_err   err = { 0 };
-        const char *file = "conf.d";
-        int         line = 0;
-        if (ctx->desc.check == NULL || ctx->desc.check(ctx, &err)) {
-            continue;
+        depot_ctx *ctx = h->plugins[i];
+        depot_err  err = { 0 };
+        if (ctx->desc.check != NULL && !ctx->desc.check(ctx, &err)) {
+            host_check_problem("plugin", ctx->name, NULL, &err);
         }
-        (void)conf_place(c, "plugin", ctx->name, NULL, &file, &line); /* without a section: the folder is the place */
-        conf_problem(problems, file, line, err.hint[0] == '\0' ? NULL : err.hint, "%s", err.msg);
     }
+    checking.problems = NULL;
+    checking.conf = NULL;
     host_conf_for_thread(NULL);
     return conf_problem_count(problems) == had;
 }

@@ -37,6 +37,7 @@ struct depot_ctx {
 /* What the layers below main share; filled in by main before plugins start. One per process. */
 typedef struct host_env {
     const char *state_dir, *node, *data_dir, *conf_dir, *plugin_dir; /* absolute */
+    const char *lua_dirs;    /* script folders, colon separated, the first one wins */
     bool        worker;      /* this is a worker process */
     loop       *loop;        /* daemon only */
     executor   *executor;    /* daemon; a small one in workers */
@@ -68,6 +69,9 @@ const conf_kind *host_kinds(host *h, depot_arena *arena, size_t *out_n);
 void        host_set_conf(host *h, const conf *c); /* in force from here on */
 const conf *host_conf(host *h);
 bool host_check(host *h, const conf *c, conf_problems *problems); /* every plugin's check() against c */
+/* From inside a check() that goes on and in the end returns true: one more problem, with the place of [kind name] option.
+ * name, option: NULL if there is none. On the thread of host_check. */
+void host_check_problem(const char *kind, const char *name, const char *option, const depot_err *err);
 bool host_resolve(host *h, depot_err *err) DEPOT_MUST_USE;        /* services and order; cycles and missing ones fail */
 bool host_start(host *h, bool early, depot_err *err) DEPOT_MUST_USE; /* false: a required plugin failed */
 void host_reload(host *h);

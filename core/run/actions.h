@@ -12,20 +12,34 @@ typedef struct action {
     const char *name;  /* task, file, runbook or job type */
     const char *queue; /* JOB */
 } action;
+/* Fails with INVALID; the hint lists the forms. */
 bool action_parse(depot_arena *arena, const char *text, action *out, depot_err *err) DEPOT_MUST_USE;
 
-/* All block until the action has ended (script, task) or is committed (job); executor threads only. arg is one JSON object. */
+typedef struct action_job {
+    const char       *queue, *type;
+    const depot_json *args;
+    const char       *key; /* at most one job with this key is ever made; NULL: none */
+} action_job;
+
+/* All block until the action has ended (script, task) or is committed (jobs); executor threads only. arg is one JSON object. */
 typedef struct action_ops {
     bool (*task)(const char *name, const depot_json *args, depot_arena *arena, const depot_json **out_result, depot_err *err);
     bool (*script)(const char *file, const depot_json *arg, int64_t timeout_ms, depot_arena *arena, const depot_json **out_result,
                    depot_err *err);
-    /* key: at most one job with this key is ever made (NULL: none). */
-    bool (*job)(const char *queue, const char *type, const depot_json *args, const char *key, depot_err *err);
+    /* All of them or none. */
+    bool (*jobs)(const action_job *jobs, size_t n, depot_err *err);
     bool (*runbook)(const char *name, const depot_json *args, depot_err *err);
-    bool (*eval)(const char *expression, const depot_json *arg, bool *out, depot_err *err);
-    bool (*exists)(const action *a, depot_err *err); /* for checking conf.d: a task or file of that name is there */
+    /* The members of `names` are the expression's variables. */
+    bool (*eval)(const char *expression, const depot_json *names, bool *out, depot_err *err);
+    /* For checking conf.d: there is such a task, file or queue, and args (NULL: not known yet) suit the task. */
+    bool (*exists)(const action *a, const depot_json *args, depot_err *err);
+    /* Those members of an event's payload that the task has arguments for; NULL: all. */
+    const depot_json *(*pick)(const char *task, const depot_json *payload, depot_arena *arena);
 } action_ops;
 bool action_run(const action *a, const action_ops *ops, const depot_json *arg, const char *key, int64_t timeout_ms,
                 depot_arena *arena, const depot_json **out_result, depot_err *err) DEPOT_MUST_USE;
+
+/* What is wrong with an option of the section called name, for depotd --check. */
+typedef void problem_fn(void *arg, const char *name, const char *option, const depot_err *err);
 
 #endif
