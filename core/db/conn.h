@@ -75,9 +75,9 @@ void       db_cancel_release(db_cancel *cancel);    /* NULL is fine; does not wa
 
 /* ---- tx.c ---- */
 /* The statements that open a transaction with its settings: the first begins it (left out when single), the last one
- * sets. Fails with INVALID for a user that is no UUID. */
+ * sets. out has room for two. Fails with INVALID for a user that is no UUID. */
 bool db_tx_stmts(depot_arena *arena, const depot_db *db, const depot_tx *tx, int64_t remaining_ms, bool single,
-                 depot_stmt out[2], size_t *out_n, int64_t *out_statement_ms, depot_err *err) DEPOT_MUST_USE;
+                 depot_stmt *out, size_t *out_n, int64_t *out_statement_ms, depot_err *err) DEPOT_MUST_USE;
 /* One statement that is a transaction with its settings, in one round trip. tx: user, timeout and read_only count. */
 bool db_single(depot_db *db, depot_arena *arena, const depot_tx *tx, const depot_stmt *stmt, depot_rows **out,
                depot_err *err) DEPOT_MUST_USE;

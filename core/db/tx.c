@@ -40,7 +40,7 @@ static int64_t earlier(int64_t a, int64_t b)
 }
 
 bool db_tx_stmts(depot_arena *arena, const depot_db *db, const depot_tx *tx, int64_t remaining_ms, bool single,
-                 depot_stmt out[2], size_t *out_n, int64_t *out_statement_ms, depot_err *err)
+                 depot_stmt *out, size_t *out_n, int64_t *out_statement_ms, depot_err *err)
 {
     static const depot_tx defaults;
     const depot_tx       *t = tx == NULL ? &defaults : tx;
