@@ -3,6 +3,7 @@
 
 #include "api/api.h"
 #include "app/app.h"
+#include "app/doctor.h"
 #include "app/internal.h"
 #include "config.h"
 #include "run/events.h"
@@ -131,6 +132,8 @@ const depot_plugin *app_core(void)
     n_routes += (uint32_t)api_routes_n;
     memcpy(routes + n_routes, app_routes, app_routes_n * sizeof(*routes));
     n_routes += (uint32_t)app_routes_n;
+    memcpy(routes + n_routes, doctor_routes, doctor_routes_n * sizeof(*routes));
+    n_routes += (uint32_t)doctor_routes_n;
     memcpy(metrics, own_metrics, sizeof(own_metrics));
     n_metrics += DEPOT_N(own_metrics);
     memcpy(metrics + n_metrics, sched_metrics, sched_metrics_n * sizeof(*metrics));

@@ -111,6 +111,17 @@ static void load_rest(host *h, depot_arena *arena, const char *dir, bool quiet)
     free(list);
 }
 
+/* --json and --quiet may stand behind the verb, which is read later. */
+static bool wants_silence(const ctl_options *options, int argc, char **argv)
+{
+    bool silent = options->json || options->quiet;
+
+    for (int i = 0; i < argc; i++) {
+        silent = silent || strcmp(argv[i], "--json") == 0 || strcmp(argv[i], "--quiet") == 0;
+    }
+    return silent;
+}
+
 static int run(const ctl_options *given, int argc, char **argv)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
@@ -128,7 +139,7 @@ static int run(const ctl_options *given, int argc, char **argv)
     options.conf_dir = paths.conf_dir;
     /* its problems are the business of `config check` and `doctor`; every other verb does without */
     host *h = app_open(arena, &paths, &env, conf_problems_new(arena), &configuration);
-    load_rest(h, arena, paths.plugin_dir, options.quiet || options.json);
+    load_rest(h, arena, paths.plugin_dir, wants_silence(&options, argc, argv));
     int status = ctl_run(h, &options, argc, argv);
     host_free(h);
     return status;
