@@ -184,12 +184,20 @@ static const char *text_cell(depot_arena *arena, const depot_json *value)
     return depot_strndup(arena, safe.data == NULL ? "" : safe.data, safe.len);
 }
 
+/* Objects in a cell stand there by their names, where they have some. */
+static const char *item_cell(depot_arena *arena, const char *name, const depot_json *item)
+{
+    const depot_json *own = depot_json_typeof(item) == DEPOT_JSON_OBJECT ? depot_json_get(item, "name") : NULL;
+
+    return render_cell(arena, name, NULL, own == NULL ? item : own);
+}
+
 static const char *list_cell(depot_arena *arena, const char *name, const depot_json *list)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf out = { 0 };
 
     for (size_t i = 0; i < depot_json_len(list); i++) {
-        depot_buf_addf(&out, "%s%s", i == 0 ? "" : ", ", render_cell(arena, name, NULL, depot_json_at(list, i)));
+        depot_buf_addf(&out, "%s%s", i == 0 ? "" : ", ", item_cell(arena, name, depot_json_at(list, i)));
     }
     return depot_strndup(arena, out.data == NULL ? "" : out.data, out.len);
 }

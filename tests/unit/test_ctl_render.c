@@ -76,6 +76,8 @@ static void objects_are_lines(void)
           "blocks inside blocks" },
         { "{\"trace\":\"one\\n\\ttwo\\n\",\"n\":1}", "trace:\n  one\n  \ttwo\nn:     1\n", "lines below their key" },
         { "{\"esc\":\"a\\u001b[31mb\\u009bc\\u0007\"}", "esc: a?[31mb?c?\n", "nothing that drives a terminal" },
+        { "[{\"kind\":\"listen\",\"options\":[{\"name\":\"address\"},{\"name\":\"port\"},{\"x\":1}]}]",
+          "kind    options\nlisten  address, port, {\"x\":1}\n", "objects in a cell by their names" },
         { "{\"empty\":{},\"list\":[]}", "empty: {}\nlist:\n", "empty blocks" },
         { "{}", "", "nothing" },
         { "{\"time\":\"2026-11-20T09:23:33.5+02:00\",\"odd\":\"2026-13-20T09:23:33Z\"}",
