@@ -88,6 +88,9 @@ static void run(depot_req *req)
         ok = entry->route->fn(entry->ctx, req, &err);
     }
     unit_leave(&u);
+    if (!ok && err.code == DEPOT_E_CANCELED && unit_canceled()) {
+        (void)DEPOT_FAIL(&err, UNAVAILABLE, "depotd is shutting down");
+    }
     finish(req, ok, &err, faults);
     log_context_set("request_id", NULL);
 }

@@ -70,7 +70,7 @@ static bool wait_for_client(depot_req *req, depot_err *err)
 
 bool depot_req_read(depot_req *req, void *buf, size_t size, size_t *out_n, depot_err *err)
 {
-    bool ok = true;
+    bool ok = unit_check(err); /* also while a client keeps it busy */
 
     pthread_mutex_lock(&req->lock);
     while (ok && req->up.len == 0 && !req->fed && !req->too_large) {
@@ -210,13 +210,13 @@ bool depot_reply_begin(depot_req *req, int status, const char *content_type, int
 bool depot_reply_write(depot_req *req, const void *p, size_t n, depot_err *err)
 {
     const char *bytes = p;
-    bool        ok = true;
+    bool        ok = unit_check(err);
 
     if (!req->reply.stream) {
         return DEPOT_FAIL(err, BUG, "a streamed reply was written before it was begun");
     }
-    if (req->is_head) {
-        return true;
+    if (!ok || req->is_head) {
+        return ok;
     }
     pthread_mutex_lock(&req->lock);
     while (ok && n > 0) {

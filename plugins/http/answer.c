@@ -2,11 +2,19 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "http.h"
 
 /* ---- bodies ---- */
+
+/* The library forgets to close a chunked reply that ends in an error: the shutdown makes it look at the connection again. */
+static ssize_t break_off(exchange *x)
+{
+    (void)shutdown(x->connection->fd, SHUT_RDWR); /* fails when the client has gone already */
+    return MHD_CONTENT_READER_END_WITH_ERROR;
+}
 
 static ssize_t pull(void *cls, uint64_t at, char *buf, size_t size)
 {
@@ -19,10 +27,10 @@ static ssize_t pull(void *cls, uint64_t at, char *buf, size_t size)
             return (ssize_t)n;
         }
         if (n < 0) {
-            return n == -1 ? MHD_CONTENT_READER_END_OF_STREAM : MHD_CONTENT_READER_END_WITH_ERROR;
+            return n == -1 ? MHD_CONTENT_READER_END_OF_STREAM : break_off(x);
         }
         if (atomic_load(&x->connection->listener->closing)) {
-            return MHD_CONTENT_READER_END_WITH_ERROR;
+            return break_off(x);
         }
         if (exchange_suspend(x)) {
             return 0;
