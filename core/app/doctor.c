@@ -179,7 +179,8 @@ static bool check_checksums(doctor *d, depot_err *err)
         return false;
     }
     if (!depot_bool(rows, 0, "fsync")) {
-        found(d, LEVEL_FAIL, "fsync is off: a crash of the machine loses data", "set fsync = on in postgresql.conf", NULL);
+        found(d, LEVEL_FAIL, "fsync is off: a crash of the machine loses data", "set fsync = on in postgresql.conf",
+              NULL);
     }
     bool checked = depot_bool(rows, 0, "checked");
     found(d, checked ? LEVEL_OK : LEVEL_WARN, checked ? "on" : "off: a bad disk goes unnoticed",
@@ -207,11 +208,12 @@ static int64_t waiting_files(doctor *d)
 /* Segments that wait; -1: neither files nor the role's rights tell. */
 static int64_t waiting_segments(doctor *d)
 {
-    depot_err   err = { 0 };
-    depot_rows *rows = NULL;
-    int64_t     n = waiting_files(d);
+    static const char sql[] = "select count(*) as n from pg_ls_archive_statusdir() where name like '%.ready'";
+    depot_err         err = { 0 };
+    depot_rows       *rows = NULL;
+    int64_t           n = waiting_files(d);
 
-    if (n >= 0 || !ask(d, "select count(*) as n from pg_ls_archive_statusdir() where name like '%.ready'", &rows, &err)) {
+    if (n >= 0 || !ask(d, sql, &rows, &err)) {
         return n;
     }
     return depot_int(rows, 0, "n");
@@ -221,7 +223,8 @@ static bool check_archiving(doctor *d, depot_err *err)
 {
     static const char sql[] =
         "select current_setting('archive_mode') as mode, archived_count, failed_count, last_failed_wal,"
-        " coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false) as failing from pg_stat_archiver";
+        " coalesce(last_failed_time > coalesce(last_archived_time, '-infinity'), false) as failing"
+        " from pg_stat_archiver";
     depot_rows *rows = NULL;
 
     if (!ask(d, sql, &rows, err)) {
@@ -240,9 +243,11 @@ static bool check_archiving(doctor *d, depot_err *err)
         return true;
     }
     int64_t     ready = waiting_segments(d);
-    const char *waiting = ready < 0 ? "nobody knows how many (grant pg_monitor)" : depot_strf(d->arena, "%lld", (long long)ready);
+    const char *waiting = ready < 0 ? "nobody knows how many (grant pg_monitor)"
+                                    : depot_strf(d->arena, "%lld", (long long)ready);
     found(d, level_of(ready, READY_WARN, READY_FAIL),
-          depot_strf(d->arena, "%lld segments archived, %s waiting", (long long)depot_int(rows, 0, "archived_count"), waiting),
+          depot_strf(d->arena, "%lld segments archived, %s waiting", (long long)depot_int(rows, 0, "archived_count"),
+                     waiting),
           "archive_command is slower than the database writes", NULL);
     return true;
 }

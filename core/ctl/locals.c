@@ -52,7 +52,7 @@ static const depot_field migration_columns[] = {
 
 const ctl_local ctl_locals[] = {
     { .cli = "config check [dir]", .fields = config_dir, .run = local_config_check,
-      .doc = "read conf.d, plugins and scripts as depotd would and print every problem; exit status 78 if there is one" },
+      .doc = "read conf.d, plugins and scripts as depotd would and print every problem; exit status 78 for any" },
     { .cli = "config show [section]", .fields = config_show, .run = local_config_show, .show = show_config,
       .doc = "the configuration in force, secrets masked" },
     { .cli = "config schema", .run = local_config_schema,
