@@ -4,7 +4,7 @@
 #include "base/log.h"
 #include "lua/scripts.h"
 
-enum { MAX_BODY = 2 << 20, REQUEST_TIMEOUT_MS = 30000 };
+enum { MAX_BODY = 2 << 20, REQUEST_TIMEOUT_MS = 30000, OVERDUE_MS = 10000 };
 
 scripts_options app_scripts_options(const app *a, const conf *c)
 {
@@ -58,6 +58,7 @@ void app_shutdown(app *a)
     const app_daemon_options *options = conf_get(host_conf(a->host), "daemon", NULL);
     int64_t                   until = depot_now_ms() + options->drain_timeout;
 
+    atomic_store(&a->leave_by_ms, until + OVERDUE_MS);
     notify_send("STATUS=draining");
     api_set_ready(false, "shutting down");
     app_work_stop();
@@ -70,6 +71,7 @@ void app_shutdown(app *a)
     executor_drain(a->env.executor, left > 0 ? left : 0);
     host_stop(a->host);
     executor_free(a->env.executor);
+    atomic_store(&a->leave_by_ms, 0);
     app_database_stop(a);
     api_close();
 }

@@ -20,7 +20,7 @@
 #include "config.h"
 #include "lua/scripts.h"
 
-enum { SECOND_MS = 1000, STATE_MODE = 0755 };
+enum { SECOND_MS = 1000, STATE_MODE = 0755, OVERDUE_GRACE_MS = 5000 };
 
 app *app_self;
 
@@ -191,10 +191,29 @@ static void on_signal(uv_signal_t *handle, int sig)
     want_stop(a);
 }
 
+/* A plugin or a task that does not come back must not keep the daemon: by then it has lost no more than a kill would take. */
+static void leave_when_overdue(app *a)
+{
+    int64_t     by = atomic_load(&a->leave_by_ms);
+    const char *who = host_leaving(a->host);
+
+    if (by == 0 || depot_now_ms() < by) {
+        return;
+    }
+    log_write("core", DEPOT_LOG_ERROR, "daemon.overdue", "%s%s does not end: leaving without it", who == NULL ? "running work" : "plugin ",
+              who == NULL ? "" : who);
+    if (a->cluster != NULL) {
+        pg_cluster_stop(a->cluster, OVERDUE_GRACE_MS);
+    }
+    log_finish();
+    _exit(1);
+}
+
 static void on_second(void *arg)
 {
     app *a = arg;
 
+    leave_when_overdue(a);
     log_tick();
     metrics_set("depot_loop_lag_seconds", NULL, (double)loop_lag_us(a->env.loop) / 1e6);
 }

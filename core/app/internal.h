@@ -32,6 +32,7 @@ typedef struct app {
     pthread_cond_t  cond;
     bool            stop_wanted, reload_wanted;
     atomic_bool     stopping;
+    _Atomic int64_t leave_by_ms; /* when a stop is overdue; 0: none is under way, or only the database's, which has its own limits */
     size_t          reloads_done; /* for those who wait for theirs */
     bool            reload_ok;
     char            reload_text[4096]; /* problems of the last reload */

@@ -326,19 +326,28 @@ void host_drain(host *h)
 {
     for (size_t i = h->n; i-- > 0;) {
         if (h->plugins[i]->state == PLUGIN_STARTED && h->plugins[i]->desc.drain != NULL) {
+            atomic_store(&h->leaving, h->plugins[i]->name);
             h->plugins[i]->desc.drain(h->plugins[i]);
         }
     }
+    atomic_store(&h->leaving, NULL);
 }
 
 void host_stop(host *h)
 {
     for (size_t i = h->n; i-- > 0;) {
         if (h->plugins[i]->state == PLUGIN_STARTED && h->plugins[i]->desc.stop != NULL) {
+            atomic_store(&h->leaving, h->plugins[i]->name);
             h->plugins[i]->desc.stop(h->plugins[i]);
         }
         h->plugins[i]->state = PLUGIN_STOPPED;
     }
+    atomic_store(&h->leaving, NULL);
+}
+
+const char *host_leaving(host *h)
+{
+    return atomic_load(&h->leaving);
 }
 
 /* ---- looking up ---- */

@@ -77,6 +77,7 @@ bool host_start(host *h, bool early, depot_err *err) DEPOT_MUST_USE; /* false: a
 void host_reload(host *h);
 void host_drain(host *h);
 void host_stop(host *h); /* reverse order */
+const char *host_leaving(host *h); /* the plugin whose drain or stop is running, NULL: none; any thread */
 
 size_t     host_count(const host *h);
 depot_ctx *host_plugin(host *h, size_t i); /* in order of start; 0 is the core */
