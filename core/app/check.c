@@ -1,4 +1,5 @@
 /* check.c - rules between options that need to know the plugins: what schedules and hooks run is there. */
+#include <lauxlib.h>
 #include <string.h>
 #include <unistd.h>
 
@@ -110,6 +111,22 @@ static bool action_exists(const action *a, const depot_json *args, depot_err *er
     return true;
 }
 
+/* Nothing is run: the compiler only says whether it could be. Built as the workers build it. */
+static bool expression_compiles(const char *expression, depot_err *err)
+{
+    DEPOT_AUTO(depot_buf_free) depot_buf text = { 0 };
+    lua_State                           *L = luaL_newstate();
+
+    if (L == NULL) {
+        return DEPOT_FAIL(err, MEMORY, "no memory to read an expression");
+    }
+    depot_buf_addf(&text, "return (%s\n)", expression);
+    bool ok = luaL_loadbufferx(L, text.data, text.len, "=expression", "t") == LUA_OK ||
+              DEPOT_FAIL(err, LUA_SYNTAX, "%s", lua_tostring(L, -1));
+    lua_close(L);
+    return ok;
+}
+
 static void problem(void *arg, const char *name, const char *option, const depot_err *err)
 {
     host_check_problem(arg, name, option, err);
@@ -117,7 +134,7 @@ static void problem(void *arg, const char *name, const char *option, const depot
 
 bool app_core_check(depot_ctx *ctx, depot_err *err)
 {
-    static const action_ops ops = { .exists = action_exists };
+    static const action_ops ops = { .exists = action_exists, .compiles = expression_compiles };
     const sched_env         sched = { .ops = &ops, .next = next_schedule };
     const events_env        events = { .ops = &ops, .next = next_hook };
     char                    schedule[] = "schedule", hook[] = "hook"; /* kinds, for problem() */

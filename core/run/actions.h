@@ -33,6 +33,7 @@ typedef struct action_ops {
     bool (*eval)(const char *expression, const depot_json *names, bool *out, depot_err *err);
     /* For checking conf.d: there is such a task, file or queue, and args (NULL: not known yet) suit the task. */
     bool (*exists)(const action *a, const depot_json *args, depot_err *err);
+    bool (*compiles)(const char *expression, depot_err *err); /* likewise: eval could read it */
     /* Those members of an event's payload that the task has arguments for; NULL: all. */
     const depot_json *(*pick)(const char *task, const depot_json *payload, depot_arena *arena);
 } action_ops;

@@ -80,6 +80,8 @@ void events_check(const events_env *env, problem_fn *problem, void *arg)
         bool ok = h.args == NULL || parse_args(arena, h.args, &args, &err);
         report(problem, arg, name, "run", ok && env->ops->exists(&h.act, args, &err), &err);
         err = (depot_err){ 0 };
+        report(problem, arg, name, "when", h.when == NULL || env->ops->compiles(h.when, &err), &err);
+        err = (depot_err){ 0 };
         report(problem, arg, name, "durable", !h.durable || env->ops->exists(&queue, NULL, &err), &err);
     }
 }
