@@ -523,6 +523,19 @@ static void on_timer_closed(uv_handle_t *handle)
     async_maybe_free(a);
 }
 
+/* Told at once; the server is asked to stop it, and nobody waits for that. */
+static void end_running(async_link *l)
+{
+    if (l->current->kind == REQUEST_COMMIT) {
+        request_fail(l->current, DEPOT_E_DB_UNKNOWN, "the process ends while a commit is under way");
+    } else {
+        request_fail(l->current, DEPOT_E_CANCELED, "the process ends");
+        db_cancel_release(db_cancel_start(l->db->conn));
+    }
+    db_run_free(&l->run);
+    l->current = NULL;
+}
+
 void db_async_free(db_async *a, void (*closed)(void *arg), void *arg)
 {
     a->closing = true;
@@ -538,9 +551,7 @@ void db_async_free(db_async *a, void (*closed)(void *arg), void *arg)
             (void)depot_fail(&l->tx->why_lost, DEPOT_E_CANCELED, __FILE__, __LINE__, "the process ends");
         }
         if (l->current != NULL) {
-            request_fail(l->current, DEPOT_E_CANCELED, "the process ends");
-            db_run_free(&l->run);
-            l->current = NULL;
+            end_running(l);
         }
         async_link_close(l);
     }

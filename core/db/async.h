@@ -21,8 +21,8 @@ typedef struct db_async_options {
 /* Connects when first needed, on libuv's thread pool. While the server is away requests wait, at most acquire_timeout and
  * their own deadline, and connecting is tried again with backoff. Copies the options. */
 db_async *db_async_new(uv_loop_t *loop, const db_async_options *options);
-/* Ends what is under way with CANCELED, then everything; closed (may be NULL) runs on the loop when nothing is left.
- * Transactions must have been ended before, or be ended in the done of one of their requests. */
+/* Ends what is under way with CANCELED (a statement that commits by itself may still take effect, a commit that runs is
+ * DB_COMMIT_UNKNOWN), then everything; closed (may be NULL) runs on the loop when nothing is left. Transactions must have been ended before, or be ended in the done of one of their requests. */
 void db_async_free(db_async *a, void (*closed)(void *arg), void *arg);
 
 /* Called once for each request, never from inside the call that made it. rows is NULL when err is not. */

@@ -16,8 +16,10 @@ static void on_poll(uv_poll_t *poll, int status, int events)
     async_link *l = poll->data;
     db_async   *a = l->a;
 
-    (void)status; /* an error shows when reading */
     (void)events;
+    if (status < 0) {
+        l->events = 0; /* libuv has stopped to look; the error itself shows when reading */
+    }
     if (l->current != NULL) {
         link_step(l);
     } else if (!db_conn_alive(l->db)) {
