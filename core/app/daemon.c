@@ -247,6 +247,10 @@ static void scrape(void *arg)
         metrics_set("depot_database_connections", DEPOT_LABELS("in_use"), (double)db_pool_in_use(a->env.db));
         metrics_set("depot_database_connections", DEPOT_LABELS("idle"), (double)db_pool_idle(a->env.db));
     }
+    if (a->cluster != NULL) {
+        int restarts = pg_cluster_restarts(a->cluster);
+        metrics_add("depot_database_restarts_total", NULL, restarts - atomic_exchange(&a->restarts_counted, restarts));
+    }
 }
 
 /* Secrets are in memory: no core files, no peeking by other processes of this user. */

@@ -31,6 +31,7 @@ typedef struct app {
     pthread_mutex_t lock; /* guards the wishes and reload_* */
     pthread_cond_t  cond;
     bool            stop_wanted, reload_wanted;
+    atomic_int      restarts_counted; /* of the cluster, that the metric has */
     atomic_bool     stopping;
     _Atomic int64_t leave_by_ms; /* when a stop is overdue; 0: none is under way, or only the database's, which has its own limits */
     size_t          reloads_done; /* for those who wait for theirs */
