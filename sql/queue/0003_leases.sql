@@ -146,6 +146,15 @@ begin
 end
 $$;
 
+-- The leases of a worker: for one that cannot know whether its claim was committed.
+create function queue.held(worker text, lease interval)
+    returns table (id uuid, token uuid, queue text, job_type text, args jsonb, attempt integer, max_attempts integer, lease_ms bigint)
+language sql stable as $$
+    select j.id, j.lease_token, j.queue, j.job_type, j.payload_json, j.attempts, j.max_attempts,
+           coalesce(p.lease_ms, (extract(epoch from lease) * 1000)::bigint)
+    from queue.jobs j left join queue.queue_policies p on p.queue = j.queue where j.status = 'running' and j.locked_by = worker
+$$;
+
 -- Extends the leases; returns the jobs whose lease is lost.
 create function queue.heartbeat(jobs uuid[], tokens uuid[], lease interval) returns setof uuid
 language plpgsql volatile as $$
@@ -185,20 +194,23 @@ language sql volatile as $$
     from ended e where j.id = e.id
 $$;
 
--- Leases that have run out, at most `most` of them, and the housekeeping that any daemon may do. Returns how many.
-create function queue.reap(worker text, most integer default 500) returns bigint
+-- Leases that have run out, at most `most` of them, and the housekeeping that any daemon may do. lost: how many; has_dead: there
+-- are dead jobs to announce.
+create function queue.reap(worker text, most integer default 500, out lost bigint, out has_dead boolean)
 language plpgsql volatile as $$
 declare
-    lost uuid[];
+    ids uuid[];
 begin
-    select array_agg(id) into lost
+    select array_agg(id) into ids
     from (select id from queue.jobs where status = 'running' and lock_expires_at < clock_timestamp()
           order by lock_expires_at limit most for update skip locked) j;
-    perform queue.close_lost(lost, 'its lease ran out: the worker that held it is gone');
+    perform queue.close_lost(ids, 'its lease ran out: the worker that held it is gone');
     update queue.dispatchers set seen_at = now() where worker_id = worker;
     if pg_try_advisory_xact_lock(7233176823642) then
         delete from queue.dispatchers where seen_at < now() - interval '1 day';
         delete from queue.enqueue_rate_counters where window_start < now() - interval '5 minutes';
+        delete from queue.ingest_decisions where id < (select queue.id_at(now() - interval '7 days'));
+        delete from queue.policy_decisions where id < (select queue.id_at(now() - interval '7 days'));
         with old as (
             delete from queue.tally t where t.at < now() - interval '2 minutes' and t.queue in (
                 select n.queue from queue.tally n where n.at < now() - interval '2 minutes' and n.at > 'epoch') returning t.*
@@ -207,6 +219,7 @@ begin
         select 'epoch', queue, sum(started), sum(restarted), sum(succeeded), sum(failed), sum(dlq), sum(canceled), sum(latency_ms)
         from old group by queue;
     end if;
-    return coalesce(cardinality(lost), 0);
+    lost := coalesce(cardinality(ids), 0);
+    has_dead := exists (select from queue.jobs where status = 'dlq' and announced_at is null);
 end
 $$;

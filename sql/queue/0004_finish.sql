@@ -5,7 +5,8 @@
 --   retry    "no": straight to the DLQ; "yes": whatever the code says; else the code decides (queue.error_advice)
 -- Each is accepted only with the token of the present lease; others change nothing and are kept as late. A result that had
 -- been accepted before, and whose answer was lost, is accepted again.
-create function queue.finish(results jsonb) returns table (job uuid, token uuid, accepted boolean, status text)
+create function queue.finish(results jsonb) returns table (job uuid, token uuid, accepted boolean, status text, queue text,
+                                                            outcome text)
 language plpgsql volatile set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column
 begin
@@ -67,9 +68,9 @@ begin
         insert into queue.late_results (job_id, token, outcome, error_code)
         select r.job, r.token, r.outcome, r.code from refused r where not r.is_known and r.outcome <> 'released'
     )
-    select m.id, m.token, true, m.new_status from moved m
+    select m.id, m.token, true, m.new_status, m.queue, m.outcome from moved m
     union all
-    select r.job, r.token, r.is_known, (select j.status from queue.jobs j where j.id = r.job) from refused r;
+    select r.job, r.token, r.is_known, j.status, j.queue, r.outcome from refused r left join queue.jobs j on j.id = r.job;
 end
 $$;
 

@@ -128,7 +128,7 @@ static void late_result_is_refused(void)
     (void)ask("select depot.enqueue('q', 'slow')");
     claim_one("1 ms", &id, &token);
     usleep(5000);
-    is_str(ask("select queue.reap('w#1')"), "1", "the lease has run out and is reaped");
+    is_str(ask("select lost from queue.reap('w#1')"), "1", "the lease has run out and is reaped");
     is_str(attempts(id), "1 failed WORKER_LOST", "its attempt was lost and is charged");
     is_str(finish(id, token, "failed", ",\"code\":\"TIMEOUT\""), "false queued", "a late failure is refused");
     pgt_do("update queue.jobs set run_at = now()");

@@ -1,0 +1,207 @@
+/* care.c - leases kept alive while jobs run, leases of others that ran out reaped, dead jobs announced. */
+#include <string.h>
+
+#include "queue.h"
+
+enum { ANNOUNCE_MAX = 20 };
+
+/* ---- heartbeat ---- */
+
+typedef struct beats {
+    depot_buf ids, tokens; /* PostgreSQL arrays */
+    size_t    n;
+} beats;
+
+static void beats_drop(beats *b)
+{
+    depot_buf_free(&b->ids);
+    depot_buf_free(&b->tokens);
+}
+
+static void add_beats(job_list *list, int64_t now, beats *b)
+{
+    for (job *j = list->first; j != NULL; j = j->next) {
+        /* what is due a little later goes along, so that jobs taken together stay together */
+        if (!j->is_lost && j->beat_ms - j->lease_ms / 10 <= now) {
+            depot_buf_addf(&b->ids, "%s%s", b->n == 0 ? "{" : ",", j->id);
+            depot_buf_addf(&b->tokens, "%s%s", b->n++ == 0 ? "{" : ",", j->token);
+            j->beat_ms = now + j->lease_ms / 3;
+        }
+    }
+}
+
+static void drop_if_waiting(queue *q, const char *id)
+{
+    for (int is_lua = 0; is_lua < 2; is_lua++) {
+        for (job *j = q->waiting[is_lua].first, *next; j != NULL; j = next) {
+            next = j->next;
+            if (strcmp(j->id, id) == 0) {
+                job_take(&q->waiting[is_lua], j);
+                job_free(j);
+            }
+        }
+    }
+}
+
+/* The lease has passed to somebody else: what runs is stopped, its result will be refused. */
+static uint64_t mark_lost(queue *q, const char *id)
+{
+    uint64_t script = 0;
+
+    pthread_mutex_lock(&q->lock);
+    drop_if_waiting(q, id);
+    for (int is_lua = 0; is_lua < 2; is_lua++) {
+        for (job *j = q->running[is_lua].first; j != NULL; j = j->next) {
+            if (strcmp(j->id, id) == 0) {
+                j->is_lost = true;
+                script = j->script_id;
+            }
+        }
+    }
+    pthread_mutex_unlock(&q->lock);
+    return script;
+}
+
+static int64_t next_beat(queue *q)
+{
+    const job_list *lists[] = { &q->waiting[0], &q->waiting[1], &q->running[0], &q->running[1], &q->ended };
+    int64_t         due = INT64_MAX;
+
+    pthread_mutex_lock(&q->lock);
+    for (size_t i = 0; i < DEPOT_N(lists); i++) {
+        for (const job *j = lists[i]->first; j != NULL; j = j->next) {
+            due = !j->is_lost && j->beat_ms < due ? j->beat_ms : due;
+        }
+    }
+    pthread_mutex_unlock(&q->lock);
+    return due;
+}
+
+bool care_heartbeat(queue *q, depot_err *err)
+{
+    const queue_options                      *o = depot_options(q->ctx);
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    DEPOT_AUTO(beats_drop) beats              b = { 0 };
+    depot_rows                               *rows = NULL;
+    int64_t                                   now = depot_now_ms();
+
+    if (next_beat(q) > now) {
+        return true;
+    }
+    pthread_mutex_lock(&q->lock);
+    for (int is_lua = 0; is_lua < 2; is_lua++) {
+        add_beats(&q->waiting[is_lua], now, &b);
+        add_beats(&q->running[is_lua], now, &b);
+    }
+    add_beats(&q->ended, now, &b);
+    pthread_mutex_unlock(&q->lock);
+    if (b.n == 0) {
+        return true;
+    }
+    if (!depot_sql(q->ctx, arena, "select * from queue.heartbeat($1, $2, $3 * interval '1 millisecond') as lost",
+                   DEPOT_VALS(DEPOT_TEXT(depot_strf(arena, "%s}", b.ids.data)), DEPOT_TEXT(depot_strf(arena, "%s}", b.tokens.data)),
+                              DEPOT_INT(o->lease)),
+                   &rows, err)) {
+        return depot_wrap(err, "extend %zu leases", b.n);
+    }
+    for (size_t i = 0; i < depot_rows_count(rows); i++) {
+        uint64_t script = mark_lost(q, depot_text(rows, i, "lost"));
+        if (script != 0) {
+            depot_script_cancel(q->ctx, script);
+        }
+    }
+    return true;
+}
+
+/* ---- announcing the dead ---- */
+
+/* False: not told; it is tried again. An event that can never be told is logged and counts as told. */
+static bool tell(queue *q, depot_arena *arena, const depot_rows *rows, size_t row, depot_err *err)
+{
+    const depot_json *payload = depot_json_pack(arena, "{s:s, s:s, s:s, s:s?, s:s?}", "id", depot_text(rows, row, "id"), "queue",
+                                                depot_text(rows, row, "queue"), "type", depot_text(rows, row, "job_type"), "reason",
+                                                depot_text(rows, row, "reason"), "code", depot_text(rows, row, "code"));
+
+    if (depot_emit(q->ctx, "job.dead", payload, err)) {
+        return true;
+    }
+    depot_log_err(q->ctx, DEPOT_LOG_ERROR, "queue.not_announced", err);
+    return depot_err_retry(err) == DEPOT_RETRY_NO;
+}
+
+/* Marked as told in the transaction that ends after the telling: a crash in between tells again, never not at all. */
+static bool announce_some(queue *q, size_t *out_n, depot_err *err)
+{
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    DEPOT_AUTO(depot_db_close) depot_db      *db = NULL;
+    depot_rows                               *rows = NULL;
+
+    if (!depot_db_open(q->ctx, &db, err) || !depot_db_begin(db, NULL, err) ||
+        !depot_db_sql(db, arena, "select * from queue.unannounced($1)", DEPOT_VALS(DEPOT_INT(ANNOUNCE_MAX)), &rows, err)) {
+        return false;
+    }
+    *out_n = depot_rows_count(rows);
+    for (size_t i = 0; i < *out_n; i++) {
+        if (!tell(q, arena, rows, i, err)) {
+            return false;
+        }
+    }
+    return depot_db_commit(db, err);
+}
+
+static void announce(depot_ctx *ctx, void *arg)
+{
+    queue    *q = arg;
+    depot_err err = { 0 };
+    size_t    n = 0;
+
+    do {
+        if (!announce_some(q, &n, &err)) {
+            depot_log_err(ctx, DEPOT_LOG_WARN, "queue.announce_failed", &err);
+            break; /* the next reap tries again */
+        }
+    } while (n == ANNOUNCE_MAX);
+    atomic_store(&q->announcing, false);
+}
+
+void care_announce(queue *q)
+{
+    depot_err err = { 0 };
+
+    if (!atomic_exchange(&q->announcing, true) && !depot_submit(q->ctx, announce, q, &err)) {
+        atomic_store(&q->announcing, false); /* no thread is free: the next reap tries again */
+    }
+}
+
+/* ---- reaping ---- */
+
+bool care_reap(queue *q, depot_err *err)
+{
+    const queue_options                      *o = depot_options(q->ctx);
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    depot_rows                               *rows = NULL;
+
+    if (depot_now_ms() < q->reap_ms) {
+        return true;
+    }
+    if (!depot_sql(q->ctx, arena, "select lost, has_dead from queue.reap($1)", DEPOT_VALS(DEPOT_TEXT(q->worker)), &rows, err)) {
+        return depot_wrap(err, "reap leases");
+    }
+    q->reap_ms = depot_now_ms() + o->reap_interval;
+    int64_t lost = depot_int(rows, 0, "lost");
+    if (lost > 0) {
+        depot_log(q->ctx, DEPOT_LOG_WARN, "queue.reaped", "%lld leases had run out; their attempts are closed as WORKER_LOST", (long long)lost);
+        depot_count(q->ctx, "depot_queue_leases_lost_total", NULL, (double)lost);
+    }
+    if (depot_bool(rows, 0, "has_dead")) {
+        care_announce(q);
+    }
+    return true;
+}
+
+int64_t care_due_ms(queue *q)
+{
+    int64_t beat = next_beat(q);
+
+    return beat < q->reap_ms ? beat : q->reap_ms;
+}

@@ -1,0 +1,266 @@
+/* dispatch.c - the dispatcher: one loop per daemon that writes results, takes as many jobs as there is room for, in the same
+ * round trip, and hands them out. It is woken by results, by new jobs and by free workers; when nothing wakes it, it looks. */
+#include <string.h>
+
+#include "queue.h"
+
+enum { POLL_LEAST_MS = 250, POLL_MOST_MS = 1000, RETRY_LEAST_MS = 100, RETRY_MOST_MS = 2000, LUA_PAUSE_MS = 200 };
+
+static const char finish_sql[] = "select job, token, accepted, status, queue, outcome from queue.finish($1)";
+static const char claim_sql[] = "select id, token, queue, job_type, args, attempt, max_attempts, lease_ms"
+                                " from queue.claim($1, $2, $3, $4, $5 * interval '1 millisecond')";
+static const char held_sql[] = "select id, token, queue, job_type, args, attempt, max_attempts, lease_ms"
+                               " from queue.held($1, $2 * interval '1 millisecond')";
+
+/* ---- how much there is room for ---- */
+
+typedef struct wish {
+    int64_t     n;
+    const char *types;
+} wish;
+
+/* Jobs of both kinds are claimed together, so that a claim never has to step over the one kind to find the other; what there
+ * is no room for waits here, and its kind is left out of the next claim. */
+static wish wanted(queue *q)
+{
+    const queue_options *o = depot_options(q->ctx);
+    int64_t              lua = depot_now_ms() < q->lua_pause_ms ? 0 : depot_script_capacity(q->ctx);
+    wish                 w = { 0 };
+
+    pthread_mutex_lock(&q->lock);
+    lua -= (int64_t)q->waiting[1].n;
+    int64_t c = q->n_served == 0 ? 0 : o->c_jobs - (int64_t)q->running[0].n - (int64_t)q->waiting[0].n;
+    bool    draining = q->draining;
+    pthread_mutex_unlock(&q->lock);
+    lua = q->types.n_scripts == 0 ? 0 : lua;
+    if (draining || q->types.arena == NULL || (c <= 0 && lua <= 0)) {
+        return w;
+    }
+    w.types = c <= 0 ? q->types.of[1] : lua <= 0 ? q->types.of[0] : q->types.all;
+    w.n = (c > 0 ? c : 0) + (lua > 0 ? lua : 0);
+    w.n = w.n > o->batch ? o->batch : w.n;
+    return w;
+}
+
+/* ---- handing out ---- */
+
+static job *next_waiting(queue *q, bool is_lua)
+{
+    const queue_options *o = depot_options(q->ctx);
+
+    pthread_mutex_lock(&q->lock);
+    job *j = q->waiting[is_lua].first;
+    if (j != NULL && (q->draining || (!is_lua && (int64_t)q->running[0].n >= o->c_jobs))) {
+        j = NULL;
+    }
+    if (j != NULL) {
+        job_take(&q->waiting[is_lua], j);
+        job_push(&q->running[is_lua], j);
+    }
+    pthread_mutex_unlock(&q->lock);
+    return j;
+}
+
+static void end_unbegun(queue *q, job *j)
+{
+    pthread_mutex_lock(&q->lock);
+    job_take(&q->running[j->is_lua], j);
+    job_push(&q->ended, j);
+    pthread_mutex_unlock(&q->lock);
+}
+
+/* No room after all: the lease goes back. Anything else is an answer to the job. */
+static void not_begun(queue *q, job *j, const depot_err *err)
+{
+    bool no_room = err->code == DEPOT_E_UNAVAILABLE;
+
+    if (no_room || err->code == DEPOT_E_UNKNOWN_TYPE || err->code == DEPOT_E_NOT_FOUND) {
+        job_set_released(j);
+        q->lua_pause_ms = j->is_lua ? depot_now_ms() + LUA_PAUSE_MS : q->lua_pause_ms;
+    } else {
+        job_set_failed(j, err, NULL, NULL, 0, false);
+    }
+    end_unbegun(q, j);
+}
+
+static void start_jobs(queue *q)
+{
+    for (int is_lua = 0; is_lua < 2; is_lua++) {
+        while (!is_lua || (depot_now_ms() >= q->lua_pause_ms && depot_script_capacity(q->ctx) > 0)) {
+            job      *j = next_waiting(q, is_lua);
+            depot_err err = { 0 };
+            if (j == NULL) {
+                break;
+            }
+            if (!job_run(q, j, &err)) {
+                not_begun(q, j, &err);
+            }
+        }
+    }
+}
+
+static bool is_held(queue *q, const char *id)
+{
+    const job_list *lists[] = { &q->waiting[0], &q->waiting[1], &q->running[0], &q->running[1], &q->ended };
+
+    for (size_t i = 0; i < DEPOT_N(lists); i++) {
+        for (const job *j = lists[i]->first; j != NULL; j = j->next) {
+            if (strcmp(j->id, id) == 0) {
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+static void take_in(queue *q, const depot_rows *rows, bool may_be_known)
+{
+    for (size_t i = 0; i < depot_rows_count(rows); i++) {
+        job *j = job_new(rows, i);
+        bool is_ours = types_assign(q, j);
+        if (!is_ours) {
+            job_set_released(j);
+        }
+        pthread_mutex_lock(&q->lock);
+        if (may_be_known && is_held(q, j->id)) {
+            job_free(j);
+        } else {
+            job_push(is_ours ? &q->waiting[j->is_lua] : &q->ended, j);
+        }
+        pthread_mutex_unlock(&q->lock);
+    }
+}
+
+/* ---- one turn ---- */
+
+/* Leases of ours that a lost answer told us nothing of. */
+static bool adopt(queue *q, depot_err *err)
+{
+    const queue_options                      *o = depot_options(q->ctx);
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    depot_rows                               *rows = NULL;
+
+    if (!depot_sql(q->ctx, arena, held_sql, DEPOT_VALS(DEPOT_TEXT(q->worker), DEPOT_INT(o->lease)), &rows, err)) {
+        return depot_wrap(err, "look for leases of this daemon");
+    }
+    take_in(q, rows, true);
+    q->is_unsure = false;
+    return true;
+}
+
+static bool exchange(queue *q, depot_arena *arena, const char *results, const wish *w, depot_rows *rows[2], depot_err *err)
+{
+    const queue_options                *o = depot_options(q->ctx);
+    DEPOT_AUTO(depot_db_close) depot_db *db = NULL;
+    const depot_val                     claim_vals[] = { DEPOT_TEXT(q->worker), DEPOT_TEXT(q->types.queues), DEPOT_TEXT(w->types),
+                                                         DEPOT_INT(w->n), DEPOT_INT(o->lease) };
+    const depot_val                     finish_vals[] = { DEPOT_TEXT(results) };
+    depot_stmt                          stmts[2];
+    depot_rows                         *out[2] = { NULL, NULL };
+    size_t                              n = 0;
+
+    if (results != NULL) {
+        stmts[n++] = (depot_stmt){ finish_sql, finish_vals, DEPOT_N(finish_vals) };
+    }
+    if (w->n > 0) {
+        stmts[n++] = (depot_stmt){ claim_sql, claim_vals, DEPOT_N(claim_vals) };
+    }
+    if (n == 0) {
+        return true;
+    }
+    if (!depot_db_open(q->ctx, &db, err) || !depot_db_batch(db, arena, stmts, n, out, err)) {
+        return false;
+    }
+    rows[0] = results != NULL ? out[0] : NULL;
+    rows[1] = w->n > 0 ? out[n - 1] : NULL;
+    return true;
+}
+
+/* *out_again: there is more to do at once. */
+static bool turn(queue *q, bool *out_again, depot_err *err)
+{
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    DEPOT_AUTO(depot_buf_free) depot_buf      results = { 0 };
+    depot_rows                               *rows[2] = { NULL, NULL };
+    size_t                                    n = finish_collect(q, &results);
+    wish                                      w = wanted(q);
+
+    if (!exchange(q, arena, n > 0 ? results.data : NULL, &w, rows, err)) {
+        q->is_unsure = q->is_unsure || w.n > 0;
+        return n > 0 && err->code == DEPOT_E_DB ? finish_one_by_one(q, n, err) : false;
+    }
+    if (n > 0) {
+        finish_settle(q, n, rows[0]);
+    }
+    size_t claimed = w.n > 0 ? depot_rows_count(rows[1]) : 0;
+    if (claimed > 0) {
+        take_in(q, rows[1], false);
+        start_jobs(q);
+        q->poll_wait_ms = POLL_LEAST_MS;
+    }
+    *out_again = w.n > 0 && (int64_t)claimed == w.n;
+    return true;
+}
+
+static void give_back_waiting(queue *q)
+{
+    pthread_mutex_lock(&q->lock);
+    for (int is_lua = 0; q->draining && !q->drained && is_lua < 2; is_lua++) {
+        for (job *j; (j = q->waiting[is_lua].first) != NULL;) {
+            job_take(&q->waiting[is_lua], j);
+            job_set_released(j);
+            job_push(&q->ended, j);
+        }
+    }
+    q->drained = q->draining;
+    pthread_cond_broadcast(&q->quiet);
+    pthread_mutex_unlock(&q->lock);
+}
+
+static bool step(queue *q, bool *out_again, depot_err *err)
+{
+    give_back_waiting(q);
+    if (((atomic_load(&q->stale_types) || atomic_load(&q->must_introduce)) && !types_refresh(q, err)) || !care_heartbeat(q, err) ||
+        (q->is_unsure && !adopt(q, err))) {
+        return false;
+    }
+    start_jobs(q);
+    return turn(q, out_again, err) && care_reap(q, err);
+}
+
+static int64_t pause_of(queue *q, bool again)
+{
+    int64_t now = depot_now_ms(), wait = care_due_ms(q) - now;
+
+    if (again) {
+        return 0;
+    }
+    wait = wait < 0 ? 0 : wait > q->poll_wait_ms ? q->poll_wait_ms : wait;
+    q->poll_wait_ms = q->poll_wait_ms * 2 > POLL_MOST_MS ? POLL_MOST_MS : q->poll_wait_ms * 2;
+    return wait;
+}
+
+bool queue_dispatch(depot_ctx *ctx, depot_loop *loop, void *arg, depot_err *err)
+{
+    queue *q = arg;
+    bool   go_on = true;
+
+    (void)err; /* a database that is away is waited for: nothing ends this loop but its stop */
+    q->poll_wait_ms = POLL_LEAST_MS;
+    while (go_on) {
+        depot_err why = { 0 };
+        bool      again = false;
+        if (step(q, &again, &why)) {
+            q->retry_wait_ms = RETRY_LEAST_MS;
+            go_on = depot_loop_wait(loop, pause_of(q, again));
+            continue;
+        }
+        depot_log_err(ctx, DEPOT_LOG_WARN, "queue.dispatch_failed", &why);
+        int64_t until = depot_now_ms() + q->retry_wait_ms;
+        while (go_on && depot_now_ms() < until) {
+            go_on = depot_loop_wait(loop, until - depot_now_ms());
+        }
+        q->retry_wait_ms = q->retry_wait_ms * 2 > RETRY_MOST_MS ? RETRY_MOST_MS : q->retry_wait_ms * 2;
+    }
+    return true;
+}

@@ -1,0 +1,115 @@
+/* enqueue.c - new jobs: the service "queue" for plugins and the core, and what routes and scripts call. */
+#include <stdio.h>
+#include <string.h>
+
+#include "queue.h"
+
+static bool check_size(const depot_enqueue *spec, const char *args, depot_err *err)
+{
+    const queue_options *o = depot_options(queue_self.ctx);
+    size_t               n = strlen(args);
+
+    if ((int64_t)n <= o->max_payload) {
+        return true;
+    }
+    DEPOT_FAIL(err, TOO_LARGE, "the arguments of a %s job are %zu bytes; %lld are allowed", spec->type, n, (long long)o->max_payload);
+    return depot_hint(err, "store the content and pass its reference, or raise [plugin queue] max_payload");
+}
+
+bool enqueue_fail_sql(depot_err *err)
+{
+    static const char *const of_values[] = { "22", "23502", "23514" };
+
+    for (size_t i = 0; err->code == DEPOT_E_DB && i < DEPOT_N(of_values); i++) {
+        if (strncmp(err->sqlstate, of_values[i], strlen(of_values[i])) == 0) {
+            err->code = DEPOT_E_INVALID;
+        }
+    }
+    return false;
+}
+
+static bool run(depot_db *db, depot_arena *arena, const char *sql, const depot_val *vals, size_t n, depot_rows **out, depot_err *err)
+{
+    bool ok = db != NULL ? depot_db_sql(db, arena, sql, vals, n, out, err) : depot_sql(queue_self.ctx, arena, sql, vals, n, out, err);
+
+    return ok || enqueue_fail_sql(err) || depot_wrap(err, "enqueue");
+}
+
+/* This daemon needs no notification for what it enqueues itself, when it is visible at once. */
+static const char *own_node(const depot_db *db)
+{
+    return db == NULL && !depot_in_worker(queue_self.ctx) ? depot_node(queue_self.ctx) : NULL;
+}
+
+static void wake_if_visible(const depot_db *db)
+{
+    if (db == NULL) {
+        queue_wake();
+    }
+}
+
+bool enqueue_one(const depot_enqueue *spec, const enqueue_more *more, depot_db *db, char *out_id, depot_err *err)
+{
+    static const char sql[] = "select queue.enqueue($1, $2, $3, coalesce($4, clock_timestamp() + $5 * interval '1 millisecond'), $6, $7, $8,"
+                              " $9, $10, $11) as id";
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    const char                               *args = spec->args == NULL ? "{}" : depot_json_text(arena, spec->args);
+    depot_rows                               *rows = NULL;
+
+    if (!check_size(spec, args, err) ||
+        !run(db, arena, sql,
+             DEPOT_VALS(DEPOT_TEXT(spec->queue), DEPOT_TEXT(spec->type), DEPOT_TEXT(args), DEPOT_TEXT(spec->run_at),
+                        more->delay_ms > 0 ? DEPOT_INT(more->delay_ms) : DEPOT_NULL, DEPOT_INT(spec->priority),
+                        spec->max_attempts > 0 ? DEPOT_INT(spec->max_attempts) : DEPOT_NULL, DEPOT_TEXT(spec->key), DEPOT_TEXT(spec->actor),
+                        DEPOT_TEXT(more->request_id), DEPOT_TEXT(own_node(db))),
+             &rows, err)) {
+        return false;
+    }
+    (void)snprintf(out_id, ID_SIZE, "%s", depot_text(rows, 0, "id"));
+    wake_if_visible(db);
+    return true;
+}
+
+bool enqueue_service(const depot_enqueue *spec, depot_db *db, char *out_id, depot_err *err)
+{
+    const enqueue_more more = { 0 };
+
+    return enqueue_one(spec, &more, db, out_id, err);
+}
+
+static void describe(depot_arena *arena, const depot_enqueue *spec, const char *args, depot_buf *out)
+{
+    depot_json *o = depot_json_pack(arena, "{s:s?, s:s, s:s?, s:I, s:s?, s:s?}", "queue", spec->queue, "type", spec->type, "run_at",
+                                    spec->run_at, "priority", spec->priority, "key", spec->key, "actor", spec->actor);
+
+    if (spec->max_attempts > 0) {
+        depot_json_set(o, "max_attempts", depot_json_int(arena, spec->max_attempts));
+    }
+    depot_json_write(out, o);
+    out->len--; /* the brace that closes it */
+    depot_buf_addf(out, ",\"args\":%s}", args);
+}
+
+bool enqueue_many(const depot_enqueue *jobs, size_t n, depot_db *db, depot_err *err)
+{
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    DEPOT_AUTO(depot_buf_free) depot_buf      list = { 0 };
+
+    for (size_t i = 0; i < n; i++) {
+        const char *args = jobs[i].args == NULL ? "{}" : depot_json_text(arena, jobs[i].args);
+        if (!check_size(&jobs[i], args, err)) {
+            return false;
+        }
+        depot_buf_adds(&list, i == 0 ? "[" : ",");
+        describe(arena, &jobs[i], args, &list);
+    }
+    if (n == 0) {
+        return true;
+    }
+    depot_buf_adds(&list, "]");
+    if (!run(db, arena, "select queue.enqueue_many($1, $2)", DEPOT_VALS(DEPOT_TEXT(list.data), DEPOT_TEXT(own_node(db))), NULL, err)) {
+        return false;
+    }
+    wake_if_visible(db);
+    return true;
+}

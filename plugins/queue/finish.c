@@ -1,0 +1,141 @@
+/* finish.c - results to the database: in batches, kept until the database has accepted or refused each. */
+#include <string.h>
+
+#include "queue.h"
+
+enum { RESULTS_MAX = 500, RESULTS_BYTES = 4 << 20, RETRY_MS = 200 };
+
+static const char finish_sql[] = "select job, token, accepted, status, queue, outcome from queue.finish($1)";
+
+size_t finish_collect(queue *q, depot_buf *out)
+{
+    size_t n = 0;
+
+    pthread_mutex_lock(&q->lock);
+    for (const job *j = q->ended.first; j != NULL && n < RESULTS_MAX && out->len < RESULTS_BYTES; j = j->next) {
+        depot_buf_adds(out, n++ == 0 ? "[" : ",");
+        depot_buf_add(out, j->result.data, j->result.len);
+    }
+    pthread_mutex_unlock(&q->lock);
+    if (n > 0) {
+        depot_buf_adds(out, "]");
+    }
+    return n;
+}
+
+static void drop_first(queue *q)
+{
+    pthread_mutex_lock(&q->lock);
+    job *j = q->ended.first;
+    job_take(&q->ended, j);
+    pthread_mutex_unlock(&q->lock);
+    job_free(j);
+}
+
+/* What became of it, as the metric's label. */
+static const char *label_of(const depot_rows *rows, size_t row)
+{
+    static const struct {
+        const char *outcome, *status, *label;
+    } labels[] = {
+        { "succeeded", "succeeded", "succeeded" }, { "failed", "queued", "retried" },    { "failed", "dlq", "dead" },
+        { "released", "queued", "released" },      { "snoozed", "queued", "snoozed" },
+    };
+    const char *outcome = depot_text(rows, row, "outcome"), *status = depot_text(rows, row, "status");
+
+    for (size_t i = 0; i < DEPOT_N(labels); i++) {
+        if (status != NULL && strcmp(outcome, labels[i].outcome) == 0 && strcmp(status, labels[i].status) == 0) {
+            return labels[i].label;
+        }
+    }
+    return "other";
+}
+
+void finish_settle(queue *q, size_t n, const depot_rows *rows)
+{
+    bool any_dead = false;
+
+    for (size_t i = 0; i < depot_rows_count(rows); i++) {
+        bool        accepted = depot_bool(rows, i, "accepted");
+        const char *label = accepted ? label_of(rows, i) : "late", *of = depot_text(rows, i, "queue");
+        if (!accepted && strcmp(depot_text(rows, i, "outcome"), "released") != 0) {
+            depot_log(q->ctx, DEPOT_LOG_WARN, "queue.late_result", "job %s: its result came after the lease was lost, and is refused",
+                      depot_text(rows, i, "job"));
+        }
+        depot_count(q->ctx, "depot_queue_jobs_total", DEPOT_LABELS(of == NULL ? "" : of, label), 1);
+        any_dead = any_dead || strcmp(label, "dead") == 0;
+    }
+    for (size_t i = 0; i < n; i++) {
+        drop_first(q);
+    }
+    if (any_dead) {
+        care_announce(q);
+    }
+}
+
+static bool send_first(queue *q, depot_err *err)
+{
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    depot_rows                               *rows = NULL;
+
+    pthread_mutex_lock(&q->lock);
+    const char *text = depot_strf(arena, "[%s]", q->ended.first->result.data);
+    pthread_mutex_unlock(&q->lock);
+    if (!depot_sql(q->ctx, arena, finish_sql, DEPOT_VALS(DEPOT_TEXT(text)), &rows, err)) {
+        return false;
+    }
+    finish_settle(q, 1, rows);
+    return true;
+}
+
+/* The database cannot store what this one says (a NUL in a text, a number out of range): the job fails by it. */
+static void blame_first(queue *q, const depot_err *why)
+{
+    depot_err bad = { 0 };
+
+    (void)depot_fail(&bad, DEPOT_E_BAD_PAYLOAD, __FILE__, __LINE__, "the handler's result cannot be stored: %s", why->msg);
+    pthread_mutex_lock(&q->lock);
+    job *j = q->ended.first;
+    depot_buf_reset(&j->result);
+    job_set_failed(j, &bad, NULL, NULL, 0, false);
+    pthread_mutex_unlock(&q->lock);
+}
+
+bool finish_one_by_one(queue *q, size_t n, depot_err *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        depot_err why = { 0 };
+        if (send_first(q, &why)) {
+            continue;
+        }
+        bool is_refused = why.code == DEPOT_E_DB && why.sqlstate[0] == '2' && why.sqlstate[1] == '2';
+        if (is_refused) {
+            depot_log_err(q->ctx, DEPOT_LOG_WARN, "queue.bad_result", &why);
+            blame_first(q, &why);
+            why = (depot_err){ 0 };
+        }
+        if (!is_refused || !send_first(q, &why)) {
+            *err = why;
+            return depot_wrap(err, "write results");
+        }
+    }
+    return true;
+}
+
+bool finish_all(queue *q, int64_t until_ms, depot_err *err)
+{
+    for (;;) {
+        pthread_mutex_lock(&q->lock);
+        size_t n = q->ended.n;
+        pthread_mutex_unlock(&q->lock);
+        *err = (depot_err){ 0 };
+        if (n == 0 || finish_one_by_one(q, n, err)) {
+            return true;
+        }
+        if (depot_now_ms() >= until_ms) {
+            return false;
+        }
+        struct timespec pause = { .tv_nsec = RETRY_MS * 1000000L };
+        (void)nanosleep(&pause, NULL); /* a signal that cuts it short does no harm */
+    }
+}

@@ -1,0 +1,213 @@
+/* job.c - one leased job in this process: made from a claimed row, handed to a script worker or a C handler, its result put
+ * into words for queue.finish. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "queue.h"
+
+enum { TRACE_MAX = 4000 };
+
+static const char *keep(char **at, const char *text)
+{
+    size_t n = strlen(text) + 1;
+    char  *place = *at;
+
+    memcpy(place, text, n);
+    *at += n;
+    return place;
+}
+
+job *job_new(const depot_rows *rows, size_t row)
+{
+    const char *in_queue = depot_text(rows, row, "queue");
+    const char *type = depot_text(rows, row, "job_type");
+    const char *args = depot_text(rows, row, "args");
+    job        *j = depot_xalloc(sizeof(*j) + strlen(in_queue) + strlen(type) + strlen(args) + 3);
+    char       *at = (char *)(j + 1);
+
+    j->queue = keep(&at, in_queue);
+    j->type = keep(&at, type);
+    j->args = keep(&at, args);
+    (void)snprintf(j->id, sizeof(j->id), "%s", depot_text(rows, row, "id"));
+    (void)snprintf(j->token, sizeof(j->token), "%s", depot_text(rows, row, "token"));
+    j->attempt = depot_int(rows, row, "attempt");
+    j->max_attempts = depot_int(rows, row, "max_attempts");
+    j->lease_ms = depot_int(rows, row, "lease_ms");
+    j->beat_ms = depot_now_ms() + j->lease_ms / 3;
+    return j;
+}
+
+void job_free(job *j)
+{
+    depot_buf_free(&j->result);
+    free(j);
+}
+
+void job_push(job_list *list, job *j)
+{
+    j->next = NULL;
+    j->prev = list->last;
+    *(list->last == NULL ? &list->first : &list->last->next) = j;
+    list->last = j;
+    list->n++;
+}
+
+void job_take(job_list *list, job *j)
+{
+    *(j->prev == NULL ? &list->first : &j->prev->next) = j->next;
+    *(j->next == NULL ? &list->last : &j->next->prev) = j->prev;
+    list->n--;
+}
+
+/* ---- results ---- */
+
+static void set_result(job *j, const depot_json *head, const char *raw_result)
+{
+    depot_json_write(&j->result, head);
+    if (raw_result != NULL) {
+        j->result.len--; /* the brace that closes it */
+        depot_buf_addf(&j->result, ",\"result\":%s}", raw_result);
+    }
+}
+
+static depot_json *head_of(depot_arena *arena, const job *j, const char *outcome)
+{
+    return depot_json_pack(arena, "{s:s, s:s, s:s}", "job", j->id, "token", j->token, "outcome", outcome);
+}
+
+void job_set_released(job *j)
+{
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+
+    set_result(j, head_of(arena, j, "released"), NULL);
+}
+
+/* What a shutdown cut off is not the job's fault. An error that would come again is not retried. */
+void job_set_failed(job *j, const depot_err *err, const char *place, const char *trace, int64_t cpu_us, bool draining)
+{
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    depot_json                               *head = head_of(arena, j, "failed");
+    bool        cut_off = draining && (err->code == DEPOT_E_CANCELED || err->code == DEPOT_E_WORKER_LOST);
+    const char *message = err->hint[0] == '\0' ? err->msg : depot_strf(arena, "%s; %s", err->msg, err->hint);
+
+    depot_json_set(head, "code", depot_json_str(arena, cut_off ? "WORKER_SHUTDOWN" : depot_err_id(err)));
+    depot_json_set(head, "message", depot_json_str(arena, message));
+    depot_json_set(head, "cpu_us", depot_json_int(arena, cpu_us));
+    if (!cut_off) {
+        depot_json_set(head, "retry", depot_json_str(arena, depot_err_retry(err) == DEPOT_RETRY_NO ? "no" : "yes"));
+    }
+    if (place != NULL && place[0] != '\0') {
+        depot_json_set(head, "place", depot_json_str(arena, place));
+    }
+    if (trace != NULL && trace[0] != '\0') {
+        depot_json_set(head, "trace", depot_json_strn(arena, trace, strnlen(trace, TRACE_MAX)));
+    }
+    set_result(j, head, NULL);
+}
+
+static void set_succeeded(queue *q, job *j, const char *result, int64_t cpu_us)
+{
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    const queue_options                      *o = depot_options(q->ctx);
+    depot_json                               *head = head_of(arena, j, "succeeded");
+    size_t                                    n = strlen(result);
+
+    depot_json_set(head, "cpu_us", depot_json_int(arena, cpu_us));
+    if ((int64_t)n > o->max_result) {
+        result = depot_strf(arena, "{\"dropped\":\"larger than [plugin queue] max_result\",\"bytes\":%zu}", n);
+    }
+    set_result(j, head, result);
+}
+
+/* ---- scripts ---- */
+
+static void count_run(queue *q, const job *j)
+{
+    depot_observe(q->ctx, "depot_queue_run_seconds", DEPOT_LABELS(j->queue), (double)(depot_now_us() - j->started_us) / 1e6);
+}
+
+/* On any thread. The result is put into words outside the lock: nobody else touches a job that runs but for its list. */
+static void end(queue *q, job *j)
+{
+    count_run(q, j);
+    pthread_mutex_lock(&q->lock);
+    job_take(&q->running[j->is_lua], j);
+    job_push(&q->ended, j);
+    pthread_mutex_unlock(&q->lock);
+    queue_wake();
+}
+
+static bool is_draining(queue *q)
+{
+    pthread_mutex_lock(&q->lock);
+    bool draining = q->draining;
+    pthread_mutex_unlock(&q->lock);
+    return draining;
+}
+
+static void on_script_done(void *arg, const depot_script_result *res)
+{
+    job *j = arg;
+
+    if (res->ok) {
+        set_succeeded(&queue_self, j, res->json, res->cpu_us);
+    } else {
+        job_set_failed(j, &res->err, res->where, res->trace, res->cpu_us, is_draining(&queue_self));
+    }
+    end(&queue_self, j);
+}
+
+static bool run_script(queue *q, job *j, depot_err *err)
+{
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    char                                      label[48];
+    uint64_t                                  id = 0;
+    const depot_json                         *in_queue = depot_json_str(arena, j->queue);
+    (void)snprintf(label, sizeof(label), "job %s", j->id);
+    const depot_script script = {
+        .handler = j->type,
+        .arg = depot_strf(arena, "{\"id\":\"%s\",\"attempt\":%lld,\"max_attempts\":%lld,\"queue\":%s,\"args\":%s}", j->id,
+                          (long long)j->attempt, (long long)j->max_attempts, depot_json_text(arena, in_queue), j->args),
+        .label = label,
+        .timeout_ms = j->timeout_ms,
+        .done = on_script_done,
+        .done_arg = j,
+    };
+
+    /* It may have ended before this returns, but only the dispatcher, which calls this, frees it. */
+    bool begun = depot_script_run(q->ctx, &script, &id, err);
+    j->script_id = begun ? id : 0;
+    return begun;
+}
+
+/* ---- C handlers ---- */
+
+static void run_handler(depot_ctx *ctx, void *arg)
+{
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    job                                      *j = arg;
+    const depot_json                         *result = NULL;
+    depot_err                                 err = { 0 };
+    const depot_job                           seen = { .id = j->id,
+                                                       .queue = j->queue,
+                                                       .type = j->type,
+                                                       .attempt = j->attempt,
+                                                       .max_attempts = j->max_attempts,
+                                                       .args = depot_json_parse(arena, j->args, strlen(j->args), &err) };
+
+    (void)ctx;
+    if (seen.args != NULL && j->handler->fn(j->handler->arg, &seen, arena, &result, &err)) {
+        set_succeeded(&queue_self, j, result == NULL ? "null" : depot_json_text(arena, result), 0);
+    } else {
+        err.code = seen.args == NULL ? DEPOT_E_BAD_PAYLOAD : err.code == DEPOT_OK ? DEPOT_E_UNKNOWN : err.code;
+        job_set_failed(j, &err, NULL, NULL, 0, is_draining(&queue_self));
+    }
+    end(&queue_self, j);
+}
+
+bool job_run(queue *q, job *j, depot_err *err)
+{
+    j->started_us = depot_now_us();
+    return j->is_lua ? run_script(q, j, err) : depot_submit(q->ctx, run_handler, j, err);
+}

@@ -1,0 +1,53 @@
+/* lua.c - new jobs from scripts. */
+#include "queue.h"
+
+/* "10s", or a number of seconds */
+static bool read_delay(const depot_json *opts, int64_t *out_ms, depot_err *err)
+{
+    const depot_json *delay = depot_json_get(opts, "delay");
+    const char       *text = depot_json_string(delay, NULL);
+
+    *out_ms = 0;
+    if (text != NULL) {
+        return depot_parse_duration(text, out_ms, err) || depot_wrap(err, "delay");
+    }
+    double seconds = delay == NULL ? 0 : depot_json_number(delay);
+    if (seconds < 0 || seconds > 1e9) {
+        return DEPOT_FAIL(err, INVALID, "delay must be a duration such as \"10s\", or a number of seconds");
+    }
+    *out_ms = (int64_t)(seconds * 1000);
+    return true;
+}
+
+static bool lua_enqueue(depot_ctx *ctx, depot_call *call, depot_err *err)
+{
+    const depot_json *opts = depot_arg_json(call, 3);
+    enqueue_more      more = { 0 };
+    char              id[ID_SIZE];
+
+    (void)ctx;
+    if (opts == NULL) {
+        opts = depot_json_object(depot_call_arena(call));
+    }
+    const depot_enqueue spec = {
+        .queue = depot_arg_str(call, 0, NULL),
+        .type = depot_arg_str(call, 1, NULL),
+        .args = depot_arg_json(call, 2),
+        .run_at = depot_json_get_str(opts, "run_at", NULL),
+        .priority = depot_json_get_int(opts, "priority", 0),
+        .max_attempts = depot_json_get_int(opts, "max_attempts", 0),
+        .key = depot_json_get_str(opts, "key", NULL),
+        .actor = "script",
+    };
+    if (!read_delay(opts, &more.delay_ms, err) || !enqueue_one(&spec, &more, NULL, id, err)) {
+        return false;
+    }
+    depot_return_str(call, id, ID_SIZE - 1);
+    return true;
+}
+
+const depot_lua_fn queue_lua[1] = {
+    { "queue.enqueue", "(queue: string, type: string, args?: any, opts?: table): string", DEPOT_LUA_WRITE, lua_enqueue,
+      "make a job; opts: {delay = \"10s\", run_at, priority, max_attempts, key}; returns its id, or the id of the job that has "
+      "this key already" },
+};

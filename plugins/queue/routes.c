@@ -1,0 +1,268 @@
+/* routes.c - the queue over HTTP and, through it, depotctl; paths, members and statuses are the seeds'. */
+#include <string.h>
+
+#include "queue.h"
+
+static const char *arg(depot_req *req, const char *name)
+{
+    return depot_json_get_str(depot_req_args(req), name, NULL);
+}
+
+/* Sends the one JSON document that a statement gives; SQL null means that there is no such job. */
+static bool reply_document(depot_ctx *ctx, depot_req *req, const char *sql, const depot_val *vals, size_t n, depot_err *err)
+{
+    depot_rows *rows = NULL;
+
+    if (!depot_sql(ctx, depot_req_arena(req), sql, vals, n, &rows, err)) {
+        return enqueue_fail_sql(err);
+    }
+    const char *text = depot_rows_count(rows) == 0 ? NULL : depot_text(rows, 0, "doc");
+    if (text == NULL) {
+        return DEPOT_FAIL(err, NOT_FOUND, "there is no job %s", arg(req, "id"));
+    }
+    return depot_reply_json_text(req, 200, text);
+}
+
+static bool add_job(depot_ctx *ctx, depot_req *req, depot_err *err)
+{
+    const depot_json   *args = depot_req_args(req);
+    const depot_enqueue spec = {
+        .queue = depot_json_get_str(args, "queue", "default"),
+        .type = depot_json_get_str(args, "job_type", ""),
+        .args = depot_json_get(args, "payload_json"),
+        .run_at = depot_json_get_str(args, "run_at", NULL),
+        .priority = depot_json_get_int(args, "priority", 0),
+        .max_attempts = depot_json_get_int(args, "max_attempts", 0),
+        .key = depot_json_get_str(args, "key", NULL),
+        .actor = depot_req_actor(req),
+    };
+    const enqueue_more more = { .request_id = depot_req_id(req) };
+    char               id[ID_SIZE];
+
+    (void)ctx;
+    if (spec.type[strspn(spec.type, " \t\r\n")] == '\0') {
+        return DEPOT_FAIL(err, INVALID, "job_type is blank");
+    }
+    if (!admit(&queue_self, spec.queue, spec.args, err) || !enqueue_one(&spec, &more, NULL, id, err)) {
+        return false;
+    }
+    return depot_reply_json(req, 200, depot_json_pack(depot_req_arena(req), "{s:s}", "job_id", id));
+}
+
+static bool list(depot_ctx *ctx, depot_req *req, const char *status, depot_err *err)
+{
+    const char *id = arg(req, "cursor_id"), *at = arg(req, "cursor_created_at");
+
+    if ((id == NULL) != (at == NULL)) {
+        return DEPOT_FAIL(err, INVALID, "a cursor has two parts: cursor_created_at and cursor_id");
+    }
+    return reply_document(ctx, req, "select queue.list_jobs($1, $2, $3, $4) as doc",
+                          DEPOT_VALS(DEPOT_TEXT(arg(req, "queue")), DEPOT_TEXT(status), DEPOT_TEXT(id),
+                                     DEPOT_INT(depot_json_get_int(depot_req_args(req), "limit", 100))),
+                          err);
+}
+
+static bool list_jobs(depot_ctx *ctx, depot_req *req, depot_err *err)
+{
+    return list(ctx, req, arg(req, "status"), err);
+}
+
+static bool list_dead(depot_ctx *ctx, depot_req *req, depot_err *err)
+{
+    return list(ctx, req, "dlq", err);
+}
+
+static bool show_job(depot_ctx *ctx, depot_req *req, depot_err *err)
+{
+    return reply_document(ctx, req, "select queue.job($1) as doc", DEPOT_VALS(DEPOT_TEXT(arg(req, "id"))), err);
+}
+
+static bool show_timeline(depot_ctx *ctx, depot_req *req, depot_err *err)
+{
+    return reply_document(ctx, req, "select queue.timeline($1) as doc", DEPOT_VALS(DEPOT_TEXT(arg(req, "id"))), err);
+}
+
+static bool explain(depot_ctx *ctx, depot_req *req, depot_err *err)
+{
+    return reply_document(ctx, req, "select queue.explain($1) as doc", DEPOT_VALS(DEPOT_TEXT(arg(req, "id"))), err);
+}
+
+static bool replay(depot_ctx *ctx, depot_req *req, depot_err *err)
+{
+    depot_rows *rows = NULL;
+    const char *id = arg(req, "id");
+
+    if (!depot_sql(ctx, depot_req_arena(req), "select queue.replay($1, $2, $3, $4, $5, $6) as id",
+                   DEPOT_VALS(DEPOT_TEXT(id), DEPOT_TEXT(arg(req, "queue")), DEPOT_TEXT(arg(req, "run_at")), DEPOT_TEXT(depot_req_actor(req)),
+                              DEPOT_TEXT(depot_req_id(req)), DEPOT_TEXT(depot_node(ctx))),
+                   &rows, err)) {
+        return enqueue_fail_sql(err);
+    }
+    const char *made = depot_rows_count(rows) == 0 ? NULL : depot_text(rows, 0, "id");
+    if (made == NULL) {
+        return DEPOT_FAIL(err, NOT_FOUND, "there is no job %s", id);
+    }
+    queue_wake();
+    return depot_reply_json(req, 200, depot_json_pack(depot_req_arena(req), "{s:s, s:s}", "new_job_id", made, "replay_of_job_id", id));
+}
+
+static bool cancel(depot_ctx *ctx, depot_req *req, depot_err *err)
+{
+    depot_rows *rows = NULL;
+    const char *id = arg(req, "id");
+
+    if (!depot_sql(ctx, depot_req_arena(req), "select queue.cancel($1, $2) as status",
+                   DEPOT_VALS(DEPOT_TEXT(id), DEPOT_TEXT(depot_req_actor(req))), &rows, err)) {
+        return false;
+    }
+    const char *status = depot_text(rows, 0, "status");
+    if (status == NULL) {
+        return DEPOT_FAIL(err, NOT_FOUND, "there is no job %s", id);
+    }
+    if (strcmp(status, "canceled") != 0) {
+        DEPOT_FAIL(err, CONFLICT, "job %s is %s: only a job that waits can be canceled", id, status);
+        return depot_hint(err, "see depotctl job explain %s", id);
+    }
+    return depot_reply_json(req, 200, depot_json_pack(depot_req_arena(req), "{s:s, s:s}", "id", id, "status", status));
+}
+
+static bool list_queues(depot_ctx *ctx, depot_req *req, depot_err *err)
+{
+    return reply_document(ctx, req, "select queue.list_queues() as doc", DEPOT_NO_VALS, err);
+}
+
+static bool list_decisions(depot_ctx *ctx, depot_req *req, depot_err *err)
+{
+    return reply_document(ctx, req, "select queue.list_ingest_decisions($1, $2) as doc",
+                          DEPOT_VALS(DEPOT_TEXT(arg(req, "queue")), DEPOT_INT(depot_json_get_int(depot_req_args(req), "limit", 100))), err);
+}
+
+/* ---- rows ---- */
+
+/* clang-format off */
+#define TEXT(NAME, DOC) { .name = (NAME), .type = DEPOT_T_STRING, .flags = DEPOT_NULLABLE, .doc = (DOC) }
+#define NUMBER(NAME, DOC) { .name = (NAME), .type = DEPOT_T_INT, .flags = DEPOT_NULLABLE, .doc = (DOC) }
+#define MOMENT(NAME, DOC) { .name = (NAME), .type = DEPOT_T_TIME, .flags = DEPOT_NULLABLE, .doc = (DOC) }
+#define JOB_ID(NAME, DOC) { .name = (NAME), .type = DEPOT_T_UUID, .flags = DEPOT_NULLABLE, .doc = (DOC) }
+#define ANYTHING(NAME, DOC) { .name = (NAME), .type = DEPOT_T_ANY, .flags = DEPOT_NULLABLE, .doc = (DOC) }
+#define LIST_OF(NAME, FIELDS, DOC) { .name = (NAME), .type = DEPOT_T_ARRAY, .fields = (FIELDS), .doc = (DOC) }
+#define END { .name = NULL }
+#define BY_ID { .name = "id", .type = DEPOT_T_UUID, .flags = DEPOT_REQUIRED, .doc = "the job" }
+#define OF_QUEUE { .name = "queue", .type = DEPOT_T_STRING, .flags = DEPOT_IN_QUERY, .max = 128, .doc = "only of this queue" }
+#define LIMIT { .name = "limit", .type = DEPOT_T_INT, .flags = DEPOT_IN_QUERY, .def = "100", .min = 1, .max = 500, .doc = "how many at most" }
+#define CURSOR                                                                                                                             \
+    { .name = "cursor_created_at", .type = DEPOT_T_TIME, .flags = DEPOT_IN_QUERY, .doc = "next_cursor_created_at of the page before" },     \
+    { .name = "cursor_id", .type = DEPOT_T_UUID, .flags = DEPOT_IN_QUERY, .doc = "next_cursor_id of the page before" }
+
+static const depot_field no_fields[] = { END };
+static const depot_field by_id[] = { BY_ID, END };
+static const depot_field add_request[] = {
+    { .name = "job_type", .type = DEPOT_T_STRING, .flags = DEPOT_REQUIRED, .min = 1, .max = 200, .doc = "what is to be done: a handler's name" },
+    { .name = "payload_json", .type = DEPOT_T_ANY, .flags = DEPOT_REQUIRED | DEPOT_NULLABLE, .doc = "the handler's arguments, any JSON value" },
+    { .name = "queue", .type = DEPOT_T_STRING, .def = "default", .min = 1, .max = 128, .doc = "queue" },
+    { .name = "run_at", .type = DEPOT_T_TIME, .flags = DEPOT_NULLABLE, .doc = "not before; without it at once" },
+    { .name = "priority", .type = DEPOT_T_INT, .def = "0", .min = -2147483647, .max = 2147483647, .doc = "higher first" },
+    { .name = "max_attempts", .type = DEPOT_T_INT, .flags = DEPOT_NULLABLE, .min = 1, .max = 2147483647,
+      .doc = "without it what the handler says, else the queue, else 25" },
+    { .name = "key", .type = DEPOT_T_STRING, .flags = DEPOT_NULLABLE, .min = 1, .max = 512, .doc = "at most one job is ever made with it" },
+    END,
+};
+static const depot_field add_reply[] = { JOB_ID("job_id", "the new job, or the one that has this key already"), END };
+static const depot_field list_request[] = {
+    OF_QUEUE, { .name = "status", .type = DEPOT_T_STRING, .flags = DEPOT_IN_QUERY, .max = 32,
+                .doc = "only in this state: queued, running, succeeded, failed, dlq, canceled" }, LIMIT, CURSOR, END,
+};
+static const depot_field dead_request[] = { OF_QUEUE, LIMIT, CURSOR, END };
+static const depot_field decisions_request[] = { OF_QUEUE, LIMIT, END };
+static const depot_field item[] = {
+    JOB_ID("id", "the job"), TEXT("queue", "its queue"), TEXT("job_type", "its type"), TEXT("status", "its state"),
+    MOMENT("run_at", "not before"), NUMBER("priority", "higher first"), NUMBER("max_attempts", "attempts that it may have"),
+    TEXT("last_error_code", "code of its last error"), TEXT("last_error_message", "message of its last error"),
+    TEXT("dlq_reason_code", "why it is in the DLQ"), MOMENT("created_at", "when it was enqueued"), MOMENT("updated_at", "its last change"),
+    NUMBER("attempts", "attempts begun"), END,
+};
+static const depot_field item_shape[] = { { .name = "job", .type = DEPOT_T_OBJECT, .fields = item, .doc = "a job" }, END };
+static const depot_field list_reply[] = {
+    LIST_OF("items", item_shape, "newest first"), MOMENT("next_cursor_created_at", "for the next page; null: there was nothing"),
+    JOB_ID("next_cursor_id", "the same"), END,
+};
+static const depot_field job_reply[] = {
+    JOB_ID("id", "the job"), TEXT("queue", "its queue"), TEXT("job_type", "its type"), TEXT("status", "its state"),
+    MOMENT("run_at", "not before"), NUMBER("priority", "higher first"), NUMBER("attempts", "attempts begun"),
+    NUMBER("max_attempts", "attempts that it may have"), TEXT("last_error_code", "code of its last error"),
+    TEXT("last_error_message", "message of its last error"), TEXT("dlq_reason_code", "why it is in the DLQ"),
+    MOMENT("dlq_at", "when it went there"), TEXT("worker_id", "who holds its lease"), MOMENT("lock_expires_at", "until when"),
+    JOB_ID("replay_of_job_id", "the job that it replays"), TEXT("key", "at most one job has it"), TEXT("enqueued_by", "who made it"),
+    TEXT("request_id", "request that made it"), MOMENT("created_at", "when it was enqueued"), MOMENT("updated_at", "its last change"),
+    ANYTHING("payload_json", "the handler's arguments"), ANYTHING("result", "what the handler returned"), END,
+};
+static const depot_field last_error[] = { TEXT("error_code", "code"), TEXT("error_message", "message"), END };
+static const depot_field attempt[] = {
+    JOB_ID("id", "the attempt: token of its lease"), NUMBER("attempt_no", "from 1"), TEXT("status", "running, succeeded, failed, snoozed"),
+    MOMENT("started_at", "when it was leased"), MOMENT("finished_at", "when its result was accepted"), TEXT("error_code", "code"),
+    TEXT("error_message", "message"), NUMBER("latency_ms", "from lease to result"), TEXT("worker_id", "who ran it"),
+    TEXT("suggested_action", "what to do about this code"), TEXT("error_place", "file and line inside the script"),
+    TEXT("error_trace", "traceback"), END,
+};
+static const depot_field attempt_shape[] = { { .name = "attempt", .type = DEPOT_T_OBJECT, .fields = attempt, .doc = "an attempt" }, END };
+static const depot_field timeline_reply[] = {
+    JOB_ID("job_id", "the job"), TEXT("status", "its state"), TEXT("queue", "its queue"), TEXT("job_type", "its type"),
+    MOMENT("run_at", "not before"), MOMENT("next_run_at", "the same while it waits"), TEXT("last_worker_id", "who ran it last"),
+    { .name = "last_error", .type = DEPOT_T_OBJECT, .flags = DEPOT_NULLABLE, .fields = last_error, .doc = "of the last failed attempt" },
+    LIST_OF("attempts", attempt_shape, "in order"),
+    LIST_OF("story", NULL, "everything that happened, by kind: Enqueued, PolicyDecision, Attempt, Rescheduled, Dead, Canceled, LateResult, Replayed"),
+    END,
+};
+static const depot_field gate[] = { TEXT("code", "what keeps it"), TEXT("why", "in words"), END };
+static const depot_field gate_shape[] = { { .name = "gate", .type = DEPOT_T_OBJECT, .fields = gate, .doc = "what keeps it" }, END };
+static const depot_field explain_reply[] = {
+    JOB_ID("job_id", "the job"), TEXT("status", "its state"), TEXT("queue", "its queue"), TEXT("job_type", "its type"),
+    TEXT("summary", "in one sentence"), NUMBER("attempts", "attempts begun"), NUMBER("failed_attempts", "of these, failed"),
+    MOMENT("next_run_at", "when it is due"),
+    { .name = "last_error", .type = DEPOT_T_OBJECT, .flags = DEPOT_NULLABLE, .fields = last_error, .doc = "of the last failed attempt" },
+    TEXT("dlq_reason_code", "why it is in the DLQ"), TEXT("suggested_action", "what to do about its last error"),
+    LIST_OF("waits_for", gate_shape, "why it does not run, the weightiest first"), TEXT("lease_owner", "who runs it"),
+    MOMENT("lease_expires_at", "until when its lease lasts"), NUMBER("ahead", "jobs of its queue that come before it"), END,
+};
+static const depot_field replay_request[] = {
+    BY_ID, { .name = "queue", .type = DEPOT_T_STRING, .flags = DEPOT_NULLABLE, .min = 1, .max = 128, .doc = "without it the same" },
+    { .name = "run_at", .type = DEPOT_T_TIME, .flags = DEPOT_NULLABLE, .doc = "not before; without it at once" }, END,
+};
+static const depot_field replay_reply[] = { JOB_ID("new_job_id", "the new job"), JOB_ID("replay_of_job_id", "the old one"), END };
+static const depot_field cancel_reply[] = { JOB_ID("id", "the job"), TEXT("status", "canceled"), END };
+static const depot_field queue_item[] = {
+    TEXT("queue", "its name"), NUMBER("queued", "jobs that wait"), NUMBER("runnable", "of these, due"), NUMBER("running", "jobs that run"),
+    NUMBER("succeeded", "over all time"), NUMBER("failed", "always 0: failed jobs are queued again or in the DLQ"),
+    NUMBER("dlq", "over all time"), NUMBER("canceled", "over all time"),
+    { .name = "paused", .type = DEPOT_T_BOOL, .doc = "no job of it is begun" }, NUMBER("max_in_flight", "limit"),
+    NUMBER("max_attempts_per_minute", "limit"), NUMBER("oldest_runnable_ms", "how long the oldest has been due"), END,
+};
+static const depot_field decision[] = {
+    JOB_ID("id", "the decision"), TEXT("queue", "queue that was meant"), TEXT("decision", "DENIED"),
+    TEXT("reason_code", "PAYLOAD_TOO_LARGE or ENQUEUE_RATE_EXCEEDED"), ANYTHING("details_json", "the figures"),
+    MOMENT("created_at", "when"), END,
+};
+
+const depot_route queue_routes[10] = {
+    { .method = "POST", .path = "/jobs", .listen = "admin", .role = DEPOT_OPERATOR, .request = add_request, .reply = add_reply,
+      .fn = add_job, .cli = "job enqueue <job_type>", .doc = "make a job; durable when the reply comes" },
+    { .method = "GET", .path = "/jobs", .listen = "admin", .role = DEPOT_VIEWER, .request = list_request, .reply = list_reply,
+      .fn = list_jobs, .cli = "job list", .doc = "jobs, newest first" },
+    { .method = "GET", .path = "/dlq", .listen = "admin", .role = DEPOT_VIEWER, .request = dead_request, .reply = list_reply,
+      .fn = list_dead, .cli = "queue dlq", .doc = "dead jobs, newest first" },
+    { .method = "GET", .path = "/jobs/{id}", .listen = "admin", .role = DEPOT_VIEWER, .request = by_id, .reply = job_reply,
+      .fn = show_job, .cli = "job show <id>", .doc = "a job with its arguments and result" },
+    { .method = "GET", .path = "/jobs/{id}/timeline", .listen = "admin", .role = DEPOT_VIEWER, .request = by_id, .reply = timeline_reply,
+      .fn = show_timeline, .cli = "job timeline <id>", .doc = "everything that happened to a job" },
+    { .method = "GET", .path = "/jobs/{id}/explain", .listen = "admin", .role = DEPOT_VIEWER, .request = by_id, .reply = explain_reply,
+      .fn = explain, .cli = "job explain <id>", .doc = "why a job is where it is, and what to do" },
+    { .method = "POST", .path = "/jobs/{id}/replay", .listen = "admin", .role = DEPOT_OPERATOR, .request = replay_request,
+      .reply = replay_reply, .fn = replay, .cli = "job replay <id>", .doc = "make a new job like this one" },
+    { .method = "POST", .path = "/jobs/{id}/cancel", .listen = "admin", .role = DEPOT_OPERATOR, .request = by_id, .reply = cancel_reply,
+      .fn = cancel, .cli = "job cancel <id>", .doc = "cancel a job that waits" },
+    { .method = "GET", .path = "/queues", .listen = "admin", .role = DEPOT_VIEWER, .flags = DEPOT_ROUTE_LIST, .request = no_fields,
+      .reply = queue_item, .fn = list_queues, .cli = "queue list", .doc = "queues and how many jobs they have in which state" },
+    { .method = "GET", .path = "/ingest/decisions", .listen = "admin", .role = DEPOT_VIEWER, .flags = DEPOT_ROUTE_LIST,
+      .request = decisions_request, .reply = decision, .fn = list_decisions, .cli = "queue refusals", .doc = "jobs that were refused, newest first" },
+};
+/* clang-format on */
