@@ -93,6 +93,15 @@ def free_ports(n):
             s.close()
 
 
+def runs(pid):
+    """It exists and is no zombie; who should ask for its status may be slow or, in a container, missing."""
+    try:
+        with open("/proc/%d/stat" % pid, encoding="utf-8", errors="replace") as file:
+            return file.read().rpartition(")")[2].split()[0] != "Z"
+    except OSError:
+        return False
+
+
 class Reply:
     def __init__(self, response):
         self.status, self.headers, self.body = response.status, response.headers, response.read()
@@ -240,7 +249,7 @@ class Rig:
             if "postmaster.pid" in names:
                 with open(os.path.join(place, "postmaster.pid"), encoding="ascii") as file:
                     pid = int(file.readline())
-                return pid if os.path.exists("/proc/%d" % pid) else None
+                return pid if runs(pid) else None
         return None
 
     def _clean(self):
@@ -249,5 +258,5 @@ class Rig:
         if pid:  # left behind by a daemon that was killed
             for number in (signal.SIGINT, signal.SIGQUIT):
                 os.kill(pid, number)
-                if eventually(10, lambda: not os.path.exists("/proc/%d" % pid)):
+                if eventually(10, lambda: not runs(pid)):
                     break
