@@ -105,26 +105,27 @@ static int try(lua_State *L)
 /* ---- time, identity, JSON ---- */
 
 /* A number of seconds, or a text with a unit. */
-int64_t bind_duration(lua_State *L, int index)
+int64_t bind_duration(lua_State *L, int index, const char *what)
 {
-    depot_err err = { 0 };
-    int64_t   ms;
+    depot_err  err = { 0 };
+    lua_Number seconds = lua_tonumber(L, index);
+    int64_t    ms;
 
-    if (lua_type(L, index) == LUA_TNUMBER) {
-        lua_Number seconds = lua_tonumber(L, index);
-        luaL_argcheck(L, seconds >= 0 && seconds <= (lua_Number)INT32_MAX, index, "not a number of seconds");
+    if (lua_type(L, index) == LUA_TNUMBER && seconds >= 0 && seconds <= (lua_Number)INT32_MAX) {
         return (int64_t)(seconds * 1000);
     }
-    const char *text = luaL_checkstring(L, index);
-    if (!depot_parse_duration(text, &ms, &err)) {
-        luaL_argerror(L, index, lua_pushstring(L, err.msg));
+    if (lua_type(L, index) != LUA_TSTRING) {
+        luaL_error(L, "%s must be a text such as \"10s\" or a number of seconds", what);
+    }
+    if (!depot_parse_duration(lua_tostring(L, index), &ms, &err)) {
+        luaL_error(L, "%s: %s", what, err.msg);
     }
     return ms;
 }
 
 static int sleep_for(lua_State *L)
 {
-    int64_t ms = bind_duration(L, 1);
+    int64_t ms = bind_duration(L, 1, "duration");
 
     luaL_argcheck(L, ms <= SLEEP_MAX_MS, 1, "longer than a day");
     run_may_wait(L);
@@ -242,6 +243,43 @@ static void add_fns(lua_State *L, int root, const core_fn *fns, size_t n)
     }
 }
 
+static int refuse_call(lua_State *L)
+{
+    return fail_raisef(L, DEPOT_E_FORBIDDEN, "functions of plugins cannot be called while scripts are checked");
+}
+
+static int same_again(lua_State *L)
+{
+    lua_settop(L, 1);
+    return 1;
+}
+
+/* Upvalue 1: what every unknown name is. */
+static int unknown_name(lua_State *L)
+{
+    lua_pushvalue(L, lua_upvalueindex(1));
+    return 1;
+}
+
+/* Without plugins (--check) what they would add is not known: any name may be read, nothing of it be called. */
+static void add_anything(lua_State *L, int root)
+{
+    lua_newtable(L);
+    lua_createtable(L, 0, 3);
+    lua_pushcfunction(L, same_again);
+    lua_setfield(L, -2, "__index");
+    lua_pushcfunction(L, refuse_call);
+    lua_setfield(L, -2, "__call");
+    lua_pushboolean(L, false);
+    lua_setfield(L, -2, "__metatable");
+    lua_setmetatable(L, -2);
+    lua_createtable(L, 0, 1);
+    lua_insert(L, -2);
+    lua_pushcclosure(L, unknown_name, 1);
+    lua_setfield(L, -2, "__index");
+    lua_setmetatable(L, root);
+}
+
 void bind_open(lua_State *L)
 {
     const engine *e = vm_of(L)->engine;
@@ -257,5 +295,8 @@ void bind_open(lua_State *L)
     }
     value_push_null(L);
     lua_setfield(L, root, "null");
+    if (e->opt.host == NULL) {
+        add_anything(L, root);
+    }
     bind_job_open(L);
 }

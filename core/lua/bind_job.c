@@ -39,7 +39,7 @@ static declaration read_declaration(lua_State *L)
     luaL_checktype(L, 1, LUA_TTABLE);
     check_keys(L);
     if (lua_getfield(L, 1, "timeout") != LUA_TNIL) {
-        d.timeout_ms = bind_duration(L, lua_gettop(L));
+        d.timeout_ms = bind_duration(L, lua_gettop(L), "timeout");
         luaL_argcheck(L, d.timeout_ms > 0, 1, "timeout must be more than 0");
     }
     if (lua_getfield(L, 1, "max_attempts") != LUA_TNIL) {

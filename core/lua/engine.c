@@ -6,7 +6,7 @@
 
 #include "lua/run.h"
 
-enum { IDLE_STATES_MAX = 64 };
+enum { IDLE_STATES_MAX = 64, ENGINE_SHARES = 4 /* all scripts together, in limits of one */ };
 
 static const char *const mode_names[] = { [RUN_HANDLER] = "handler", [RUN_FILE] = "file", [RUN_EVAL] = "eval",
                                           [RUN_DECLARE] = "declare" };
@@ -189,6 +189,15 @@ void engine_step(run *r)
 
 /* ---- starting ---- */
 
+void engine_drop_idle(engine *e)
+{
+    while (e->idle != NULL) {
+        vm *v = e->idle;
+        e->idle = v->next;
+        vm_free(v);
+    }
+}
+
 vm *engine_take_vm(engine *e)
 {
     vm *v = e->idle;
@@ -337,6 +346,7 @@ bool engine_new(const engine_options *options, engine **out, depot_err *err)
     e->opt = *options;
     e->arena = depot_arena_new();
     e->wall_due_ms = INT64_MAX;
+    e->used_max = ENGINE_SHARES * (size_t)options->memory_max;
     if (!bind_all(e, err) || !deadline_init(&e->deadline, err)) {
         depot_arena_free(e->arena);
         free(e);
@@ -360,11 +370,7 @@ void engine_free(engine *e)
     if (e == NULL) {
         return;
     }
-    while (e->idle != NULL) {
-        vm *v = e->idle;
-        e->idle = v->next;
-        vm_free(v);
-    }
+    engine_drop_idle(e);
     uv_close((uv_handle_t *)e->wall, free_handle);
     deadline_fini(&e->deadline);
     depot_arena_free(e->arena);

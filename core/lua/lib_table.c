@@ -56,10 +56,7 @@ static int lib_remove(lua_State *L)
     lua_Integer size = length(L, 1);
     lua_Integer at = luaL_optinteger(L, 2, size);
 
-    if (!lua_isnoneornil(L, 2)) {
-        luaL_argcheck(L, (lua_Unsigned)size + 1U == (lua_Unsigned)at || (lua_Unsigned)at - 1U < (lua_Unsigned)size + 1U, 2,
-                      "position out of bounds");
-    }
+    luaL_argcheck(L, at == size || (lua_Unsigned)at - 1U <= (lua_Unsigned)size, 2, "position out of bounds");
     lua_geti(L, 1, at);
     for (; at < size; at++) {
         check_sometimes(L, at);

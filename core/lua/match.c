@@ -68,6 +68,7 @@ static bool in_class(int c, int class_letter)
     case 'u': is = isupper(c); break;
     case 'w': is = isalnum(c); break;
     case 'x': is = isxdigit(c); break;
+    case 'z': is = c == '\0'; break; /* of old: Lua still takes it */
     default: return class_letter == c;
     }
     return isupper(class_letter) ? !is : is;

@@ -84,6 +84,7 @@ struct engine {
     handler       *handlers;
     size_t         n_handlers, cap_handlers;
     vm            *idle;
+    size_t         used, used_max; /* bytes of all states */
     run           *runs;
     size_t         n_runs;
     size_t         n_busy;      /* calls on the thread pool, timers, statements: what the loop still holds */
@@ -124,6 +125,7 @@ void run_free(run *r); /* only one that engine_step has ended in RUN_DECLARE: ot
 void engine_step(run *r);
 vm  *engine_take_vm(engine *e); /* NULL: no memory */
 void engine_give_vm(engine *e, vm *v, bool good);
+void engine_drop_idle(engine *e); /* closes the states that nobody uses */
 
 /* ---- fail.c ---- */
 void fail_open(lua_State *L);                              /* metatable of errors */
@@ -175,7 +177,7 @@ void  *bind_call_user(depot_call *call);
 size_t bind_call_overdue(const engine *e);  /* see engine_overdue */
 int    bind_job_declare(lua_State *L);      /* depot.job(name) */
 int    bind_job_log(lua_State *L);          /* job:log(level, message, fields?) */
-int64_t bind_duration(lua_State *L, int index); /* "10s" or a number of seconds, in ms; raises */
+int64_t bind_duration(lua_State *L, int index, const char *what); /* "10s" or a number of seconds, in ms; raises */
 void   bind_job_open(lua_State *L);         /* methods of the job object */
 extern const depot_lua_fn bind_rows[];      /* functions of the core that are written like those of plugins */
 extern const size_t       bind_row_count;

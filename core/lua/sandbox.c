@@ -175,6 +175,24 @@ static void set_string_methods(lua_State *L, int env)
     lua_pop(L, 2);
 }
 
+/* Where Lua looks for the names of functions in messages and tracebacks. Scripts cannot get at it. */
+static void name_functions(lua_State *L, int env)
+{
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    lua_pushvalue(L, env);
+    lua_setfield(L, -2, LUA_GNAME);
+    lua_pushnil(L);
+    while (lua_next(L, env) != 0) {
+        if (lua_istable(L, -1)) {
+            lua_pushvalue(L, -2);
+            lua_pushvalue(L, -2);
+            lua_settable(L, -5);
+        }
+        lua_pop(L, 1);
+    }
+    lua_pop(L, 1);
+}
+
 void sandbox_open(lua_State *L)
 {
     lua_newtable(L);
@@ -193,6 +211,7 @@ void sandbox_open(lua_State *L)
     lua_pushcfunction(L, refuse_undefined);
     lua_setfield(L, -2, "__index");
     lua_setmetatable(L, env);
+    name_functions(L, env);
     sandbox_seal(L);
     env = lua_gettop(L);
     lua_getmetatable(L, env); /* a better text than for other tables */

@@ -9,6 +9,20 @@ static const char compiled_key = 'c', declared_key = 'd';
 
 enum { PHASE_CHUNK, PHASE_RUN, TRACE_MAX = 8192, KEEP_BYTES = 8 << 20 };
 
+/* A limit for this state, and one for all: states that nobody uses give way. */
+static bool may_grow(const vm *v, size_t more)
+{
+    engine *e = v->engine;
+
+    if (more > v->max || v->used > v->max - more) {
+        return false;
+    }
+    if (e->used + more > e->used_max) {
+        engine_drop_idle(e);
+    }
+    return e->used + more <= e->used_max;
+}
+
 /* Lua tells the old size; for new objects osize is a type tag. A smaller size is never refused. */
 static void *allocate(void *ud, void *ptr, size_t osize, size_t nsize)
 {
@@ -18,14 +32,16 @@ static void *allocate(void *ud, void *ptr, size_t osize, size_t nsize)
     if (nsize == 0) {
         free(ptr);
         v->used -= old;
+        v->engine->used -= old;
         return NULL;
     }
-    if (nsize > old && (nsize - old > v->max || v->used > v->max - (nsize - old))) {
+    if (nsize > old && !may_grow(v, nsize - old)) {
         return NULL;
     }
     void *p = realloc(ptr, nsize);
     if (p != NULL) {
         v->used = v->used - old + nsize;
+        v->engine->used = v->engine->used - old + nsize;
     }
     return p == NULL && nsize <= old ? ptr : p;
 }
@@ -187,7 +203,7 @@ void vm_place(lua_State *L, char *out, size_t size)
     }
 }
 
-static void record_trace(lua_State *L, run *r)
+static void record_trace(lua_State *L, run *r, int level)
 {
     size_t      n;
     const char *text;
@@ -196,7 +212,7 @@ static void record_trace(lua_State *L, run *r)
         return;
     }
     vm_place(L, r->where, sizeof(r->where));
-    luaL_traceback(L, L, NULL, 0);
+    luaL_traceback(L, L, NULL, level);
     text = lua_tolstring(L, -1, &n);
     depot_buf_add(&r->trace, text, n < TRACE_MAX ? n : TRACE_MAX);
     lua_pop(L, 1);
@@ -204,7 +220,7 @@ static void record_trace(lua_State *L, run *r)
 
 void deadline_hooked(lua_State *L)
 {
-    record_trace(L, vm_run(L));
+    record_trace(L, vm_run(L), 0);
 }
 
 /* The message handler: the stack of the error still stands. */
@@ -214,7 +230,7 @@ static int on_error(lua_State *L)
 
     if (r->killed == KILL_NONE) {
         depot_buf_reset(&r->trace); /* of an earlier error that somebody caught */
-        record_trace(L, r);
+        record_trace(L, r, 1);
     }
     lua_settop(L, 1);
     return 1;

@@ -24,7 +24,7 @@ typedef struct rig {
 
 typedef struct rig_options {
     host   *host;
-    int64_t memory_max, cpu_max_ms; /* 0: 32 MiB, 200 ms */
+    int64_t memory_max, cpu_max_ms; /* 0: 32 MiB, 10 s */
     size_t  log_max;
     struct db_async *db;
 } rig_options;
@@ -92,7 +92,7 @@ static inline bool rig_start(rig *r, const rig_options *o)
     };
 
     options.memory_max = options.memory_max == 0 ? 32 << 20 : options.memory_max;
-    options.cpu_max_ms = options.cpu_max_ms == 0 ? 200 : options.cpu_max_ms;
+    options.cpu_max_ms = options.cpu_max_ms == 0 ? 10000 : options.cpu_max_ms;
     options.log_max = options.log_max == 0 ? 1 << 20 : options.log_max;
     sources_seal(&r->sources);
     if (!engine_new(&options, &r->engine, &err)) {
