@@ -1,18 +1,17 @@
-/* async.c - requests, who gets the next connection, and what time brings about. done is never called from inside a public
- * function: what ends there is delivered by the timer. */
+/* async.c - requests, who gets the next connection, and what time brings about. done is never called from inside a
+ * public function: what ends there is delivered by the timer. */
 #include "db/async.h"
 
 #include <stdlib.h>
 
 #include "base/unit.h"
 #include "db/async_parts.h"
+#include "db/backoff.h"
 
 #define MAX_DEFAULT 4
 #define QUEUE_DEFAULT 1000
 #define CONNECT_DEFAULT_MS 10000
 #define ACQUIRE_DEFAULT_MS 30000
-#define BACKOFF_LEAST_MS 100
-#define BACKOFF_MOST_MS 5000
 
 /* ---- queues ---- */
 
@@ -145,14 +144,10 @@ static void job_run(uv_work_t *work)
 
 static void note_failure(db_async *a, const depot_err *err)
 {
-    uint32_t random;
-
-    depot_random(&random, sizeof(random));
     a->healthy = false;
     a->last_error = *err;
-    a->backoff_ms = a->backoff_ms * 2 < BACKOFF_LEAST_MS ? BACKOFF_LEAST_MS
-                    : a->backoff_ms * 2 > BACKOFF_MOST_MS ? BACKOFF_MOST_MS : a->backoff_ms * 2;
-    a->retry_at_ms = depot_now_ms() + a->backoff_ms / 2 + (int64_t)(random % (uint32_t)(a->backoff_ms / 2 + 1));
+    a->backoff_ms = backoff_next(a->backoff_ms);
+    a->retry_at_ms = depot_now_ms() + backoff_jittered(a->backoff_ms);
 }
 
 static void job_free(connect_job *job)

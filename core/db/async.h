@@ -18,11 +18,12 @@ typedef struct db_async_options {
     int64_t     connect_timeout_ms, acquire_timeout_ms, statement_timeout_ms, lock_timeout_ms, idle_tx_timeout_ms;
 } db_async_options;
 
-/* Connects when first needed, on libuv's thread pool. While the server is away requests wait, at most acquire_timeout and
- * their own deadline, and connecting is tried again with backoff. Copies the options. */
+/* Connects when first needed, on libuv's thread pool. While the server is away requests wait, at most acquire_timeout
+ * and their own deadline, and connecting is tried again with backoff. Copies the options. */
 db_async *db_async_new(uv_loop_t *loop, const db_async_options *options);
 /* Ends what is under way with CANCELED (a statement that commits by itself may still take effect, a commit that runs is
- * DB_COMMIT_UNKNOWN), then everything; closed (may be NULL) runs on the loop when nothing is left. Transactions must have been ended before, or be ended in the done of one of their requests. */
+ * DB_COMMIT_UNKNOWN), then everything; closed (may be NULL) runs on the loop when nothing is left. Transactions must
+ * have been ended before, or be ended in the done of one of their requests. */
 void db_async_free(db_async *a, void (*closed)(void *arg), void *arg);
 
 /* Called once for each request, never from inside the call that made it. rows is NULL when err is not. */
@@ -41,8 +42,8 @@ typedef struct db_query {
 /* One statement that is a transaction of its own. tx may be NULL; serializable needs db_async_begin. */
 db_request *db_async_sql(db_async *a, const depot_tx *tx, const db_query *query);
 
-/* Statements of one transaction run in the order of the calls. When one has failed, the server refuses all that follow it
- * (but for "rollback to" a savepoint). The caller must end the transaction in every case, also when begin fails. */
+/* Statements of one transaction run in the order of the calls. When one has failed, the server refuses all that follow
+ * it (but for "rollback to" a savepoint). The caller must end the transaction in every case, also when begin fails. */
 db_async_tx *db_async_begin(db_async *a, const depot_tx *tx, const db_query *query);
 db_request  *db_tx_sql(db_async_tx *tx, const db_query *query);
 /* Both end tx: it must not be used any more. Rollback cancels what is under way (whose done is still called) and has no

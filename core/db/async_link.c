@@ -111,7 +111,8 @@ static void link_after(async_link *l, const db_request *r, bool good)
         db->read_only = false;
         db->statement_ms = db->pooled ? 0 : db->limits.statement_ms;
     }
-    if (!db->broken && PQtransactionStatus(db->conn) != PQTRANS_IDLE && (r->kind == REQUEST_SINGLE || r->kind == REQUEST_COMMIT)) {
+    if (!db->broken && PQtransactionStatus(db->conn) != PQTRANS_IDLE &&
+        (r->kind == REQUEST_SINGLE || r->kind == REQUEST_COMMIT)) {
         db->broken = true; /* a begin inside of a single statement's text; closing rolls back */
     }
 }
@@ -185,7 +186,8 @@ static bool link_prepare(async_link *l, db_request *r, int64_t left_ms, depot_er
     if (r->kind != REQUEST_SINGLE && r->kind != REQUEST_BEGIN) {
         return true;
     }
-    if (!db_tx_stmts(r->scratch, db, &r->settings, left_ms, r->kind == REQUEST_SINGLE, r->stmts, &n, &db->statement_ms, err)) {
+    if (!db_tx_stmts(r->scratch, db, &r->settings, left_ms, r->kind == REQUEST_SINGLE, r->stmts, &n, &db->statement_ms,
+                     err)) {
         return false;
     }
     if (r->kind == REQUEST_SINGLE) {
@@ -219,7 +221,8 @@ void async_link_start(async_link *l, db_request *r)
         l->stop_at_ms = now_ms + l->db->statement_ms + SERVER_GRACE_MS;
     }
     bool no_effect = is_end && l->db->read_only;
-    db_run_init(&l->run, l->db, r->stmts, r->n, r->kind >= DEPOT_N(effects) || no_effect ? DB_EFFECT_NONE : effects[r->kind]);
+    db_run_init(&l->run, l->db, r->stmts, r->n,
+                r->kind >= DEPOT_N(effects) || no_effect ? DB_EFFECT_NONE : effects[r->kind]);
     l->run.uninterrupted = is_end;
     link_step(l);
 }

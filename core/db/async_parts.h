@@ -1,5 +1,5 @@
-/* async_parts.h - what async.c (requests and who runs next) and async_link.c (connections on the loop) know of each other.
- * Everything belongs to the loop's thread, but for a connect_job while it is on the thread pool. */
+/* async_parts.h - what async.c (requests and who runs next) and async_link.c (connections on the loop) know of each
+ * other. Everything belongs to the loop's thread, but for a connect_job while it is on the thread pool. */
 #ifndef DB_ASYNC_PARTS_H
 #define DB_ASYNC_PARTS_H
 
@@ -96,7 +96,8 @@ struct db_async {
 /* async.c */
 void async_queue_put(request_queue *queue, db_request *r);
 void async_request_end(db_request *r, depot_rows *rows, const depot_err *err);
-void async_deliver(db_async *a); /* calls done of what is finished, starts what can start, sets the timer; from libuv only */
+/* Calls done of what is finished, starts what can start, sets the timer. From callbacks of libuv only. */
+void async_deliver(db_async *a);
 void async_maybe_free(db_async *a);
 
 /* async_link.c */

@@ -34,9 +34,9 @@ static void ignore_notice(void *arg, const PGresult *res)
 static PGconn *connect_start(const char *url, const char *name, const db_host *host, const char *session_attrs)
 {
     /* What stands before dbname is a default that url may override; what stands behind it counts always. */
-    const char *keys[] = { "fallback_application_name", "keepalives_idle", "keepalives_interval", "keepalives_count",
-                           "tcp_user_timeout", "gssencmode", "dbname", "client_encoding", NULL, NULL, NULL, NULL, NULL };
-    const char *values[] = { name, "30", "10", "3", "30000", "disable", url, "UTF8", NULL, NULL, NULL, NULL, NULL };
+    const char *keys[13] = { "fallback_application_name", "keepalives_idle", "keepalives_interval", "keepalives_count",
+                             "tcp_user_timeout", "gssencmode", "dbname", "client_encoding" };
+    const char *values[13] = { name, "30", "10", "3", "30000", "disable", url, "UTF8" };
     const struct {
         const char *key, *value;
     } more[] = { { "host", host->host }, { "hostaddr", host->hostaddr }, { "port", host->port },
@@ -141,6 +141,15 @@ static bool conn_try(const char *url, const char *name, const db_limits *limits,
     return true;
 }
 
+/* What one of several hosts gets of the time that is left: a second at least. */
+static int64_t share_of(int64_t left_ms, size_t hosts)
+{
+    int64_t share = left_ms / (int64_t)hosts;
+
+    share = share < HOST_LEAST_MS ? HOST_LEAST_MS : share;
+    return share < left_ms ? share : left_ms;
+}
+
 bool db_conn_open(const char *url, const char *name, const db_limits *limits, int64_t timeout_ms, depot_db **out,
                   depot_err *err)
 {
@@ -157,10 +166,7 @@ bool db_conn_open(const char *url, const char *name, const db_limits *limits, in
     bool   prefers = n > 1 && attrs != NULL && strcmp(attrs, "prefer-standby") == 0;
     size_t tries = prefers ? 2 * n : n;
     for (size_t i = 0; i < tries; i++) {
-        int64_t left = deadline_ms - depot_now_ms();
-        int64_t share = left / (int64_t)(tries - i);
-        int64_t until = depot_now_ms() + (share < HOST_LEAST_MS && left > share ? (left < HOST_LEAST_MS ? left : HOST_LEAST_MS)
-                                                                                 : share);
+        int64_t until = depot_now_ms() + share_of(deadline_ms - depot_now_ms(), tries - i);
         const char *want = !prefers ? attrs : i < n ? "standby" : "any";
         if (conn_try(url, name, limits, &hosts[i % n], want, until, out, err)) {
             return true;
@@ -210,7 +216,8 @@ int db_server_version(depot_db *db)
     return PQserverVersion(db->conn);
 }
 
-bool db_password_verifier(depot_db *db, depot_arena *arena, const char *role, const char *password, char **out, depot_err *err)
+bool db_password_verifier(depot_db *db, depot_arena *arena, const char *role, const char *password, char **out,
+                          depot_err *err)
 {
     char *made = PQencryptPasswordConn(db->conn, password, role, "scram-sha-256");
 

@@ -81,8 +81,8 @@ bool db_tx_stmts(depot_arena *arena, const depot_db *db, const depot_tx *tx, int
 /* One statement that is a transaction with its settings, in one round trip. tx: user, timeout and read_only count. */
 bool db_single(depot_db *db, depot_arena *arena, const depot_tx *tx, const depot_stmt *stmt, depot_rows **out,
                depot_err *err) DEPOT_MUST_USE;
-/* Back to a state that the next borrower can use: an open transaction is rolled back. Does not observe the unit of work,
- * whose end is often the reason. */
+/* Back to a state that the next borrower can use: an open transaction is rolled back. Does not observe the unit of
+ * work, whose end is often the reason. */
 void db_settle(depot_db *db);
 /* db_script that tells where in the text it failed: *out_position is the character (from 1; 0: unknown), *out_done how
  * many statements were done before. */

@@ -81,7 +81,8 @@ static void run_send(db_run *run)
 {
     PGconn *conn = run->db->conn;
 
-    if (run->pipelined && run->sent == 0 && PQpipelineStatus(conn) == PQ_PIPELINE_OFF && PQenterPipelineMode(conn) != 1) {
+    if (run->pipelined && run->sent == 0 && PQpipelineStatus(conn) == PQ_PIPELINE_OFF &&
+        PQenterPipelineMode(conn) != 1) {
         run_lost(run);
         return;
     }

@@ -1,5 +1,5 @@
-/* listener.c - LISTEN on a connection and a thread of its own. Notifications that were sent while there was no connection
- * are lost by nature: after each (re)connect every listener is told to look for itself. */
+/* listener.c - LISTEN on a connection and a thread of its own. Notifications that were sent while there was no
+ * connection are lost by nature: after each (re)connect every listener is told to look for itself. */
 #include <errno.h>
 #include <poll.h>
 #include <pthread.h>
@@ -12,12 +12,11 @@
 
 #include "base/log.h"
 #include "base/unit.h"
+#include "db/backoff.h"
 #include "db/conn.h"
 #include "db/pool.h"
 
 #define CONNECT_MS 10000
-#define BACKOFF_LEAST_MS 100
-#define BACKOFF_MOST_MS 5000
 #define PROBE_EVERY_MS 30000 /* a connection whose other end vanished shows by a question only */
 #define PROBE_MS 10000
 #define CHANNEL_MOST 63 /* the server cuts longer names */
@@ -169,10 +168,9 @@ static void *listener_run(void *arg)
             break;
         }
         log_err("db", DEPOT_LOG_WARN, "db.listen_lost", &err);
-        backoff_ms = backoff_ms < BACKOFF_LEAST_MS ? BACKOFF_LEAST_MS
-                     : backoff_ms * 2 > BACKOFF_MOST_MS ? BACKOFF_MOST_MS : backoff_ms * 2;
+        backoff_ms = backoff_next(backoff_ms);
         drain_wake(l); /* a new channel is no reason to hurry, an end is */
-        (void)poll(&p, 1, (int)backoff_ms);
+        (void)poll(&p, 1, (int)backoff_jittered(backoff_ms));
     }
     unit_leave(&u);
     return NULL;
@@ -202,7 +200,8 @@ static void wake(db_listener *l)
     }
 }
 
-bool db_listener_add(db_listener *l, const char *channel, void (*fn)(void *arg, const char *payload), void *arg, depot_err *err)
+bool db_listener_add(db_listener *l, const char *channel, void (*fn)(void *arg, const char *payload), void *arg,
+                     depot_err *err)
 {
     size_t n = strlen(channel);
 

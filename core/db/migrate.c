@@ -36,7 +36,8 @@ static bool table_exists(depot_db *db, depot_arena *arena, bool *out, depot_err 
 {
     depot_rows *rows = NULL;
 
-    if (!depot_db_sql(db, arena, "select to_regclass('depot.migration') is not null as there", DEPOT_NO_VALS, &rows, err)) {
+    if (!depot_db_sql(db, arena, "select to_regclass('depot.migration') is not null as there", DEPOT_NO_VALS, &rows,
+                      err)) {
         return false;
     }
     *out = depot_bool(rows, 0, "there");
@@ -48,8 +49,8 @@ static bool match_checksum(migration *m, const depot_rows *rows, size_t row, dep
     const char *applied = depot_text(rows, row, "checksum");
 
     if (strcmp(applied, m->checksum) != 0) {
-        DEPOT_FAIL(err, MIGRATION, "%s/%s was changed after it was applied (applied %s, now %s)", m->set, m->file, applied,
-                   m->checksum);
+        DEPOT_FAIL(err, MIGRATION, "%s/%s was changed after it was applied (applied %s, now %s)", m->set, m->file,
+                   applied, m->checksum);
         return depot_hint(err, "put the file back as it was, and what is to change into a new migration");
     }
     m->applied = true;
@@ -58,7 +59,8 @@ static bool match_checksum(migration *m, const depot_rows *rows, size_t row, dep
 }
 
 /* Marks what the database has of one set. */
-static bool match_set(depot_arena *arena, const char *set, migration *files, size_t n, const depot_rows *rows, depot_err *err)
+static bool match_set(depot_arena *arena, const char *set, migration *files, size_t n, const depot_rows *rows,
+                      depot_err *err)
 {
     for (size_t row = 0; row < depot_rows_count(rows); row++) {
         int64_t number = depot_int(rows, row, "number");
@@ -66,9 +68,11 @@ static bool match_set(depot_arena *arena, const char *set, migration *files, siz
             continue;
         }
         if (number < 1 || (uint64_t)number > n) {
-            DEPOT_FAIL(err, MIGRATION, "the database has migration %s/%04d_%s, of which this depotd knows nothing (it has %zu)",
-                       set, (int)number, depot_text(rows, row, "name"), n);
-            return depot_hint(err, "run the depotd that applied it or a newer one; going back means restoring a backup");
+            DEPOT_FAIL(err, MIGRATION,
+                       "the database has migration %s/%04d_%s, of which this depotd knows nothing (it has %zu)", set,
+                       (int)number, depot_text(rows, row, "name"), n);
+            return depot_hint(err,
+                              "run the depotd that applied it or a newer one; going back means restoring a backup");
         }
         if (!match_checksum(&files[number - 1], rows, row, arena, err)) {
             return false;
@@ -125,14 +129,16 @@ static bool lock_take(depot_db *db, depot_err *err)
     for (bool said = false;; said = true) {
         DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
         depot_rows *rows = NULL;
-        if (!depot_db_sql(db, arena, "select pg_try_advisory_lock($1) as mine", DEPOT_VALS(DEPOT_INT(LOCK_KEY)), &rows, err)) {
+        if (!depot_db_sql(db, arena, "select pg_try_advisory_lock($1) as mine", DEPOT_VALS(DEPOT_INT(LOCK_KEY)), &rows,
+                          err)) {
             return false;
         }
         if (depot_bool(rows, 0, "mine")) {
             return true;
         }
         if (!said) {
-            log_write("db", DEPOT_LOG_INFO, "db.migrate_waits", "another process migrates the database: waiting for it");
+            log_write("db", DEPOT_LOG_INFO, "db.migrate_waits",
+                      "another process migrates the database: waiting for it");
         }
         if (depot_now_ms() >= until_ms) {
             return DEPOT_FAIL(err, LOCKED, "another process holds the lock for migrations");
@@ -151,7 +157,8 @@ static void lock_release(depot_db *db)
 }
 
 /* file:line in front of what the server said. */
-static bool fail_at(const char *sql_dir, const migration *m, const char *text, size_t position, size_t done, depot_err *err)
+static bool fail_at(const char *sql_dir, const migration *m, const char *text, size_t position, size_t done,
+                    depot_err *err)
 {
     size_t line = position > 0 ? sqltext_line(text, position) : sqltext_statement_line(text, done);
 
@@ -162,15 +169,16 @@ static bool fail_at(const char *sql_dir, const migration *m, const char *text, s
 }
 
 /* What runs between begin and commit. */
-static bool apply_inside(depot_db *db, depot_arena *arena, const char *sql_dir, migration *m, const char *text, depot_err *err)
+static bool apply_inside(depot_db *db, depot_arena *arena, const char *sql_dir, migration *m, const char *text,
+                         depot_err *err)
 {
     int64_t     began_ms = depot_now_ms();
     size_t      position = 0;
     size_t      done = 0;
     depot_rows *rows = NULL;
 
-    if (!depot_db_sql(db, NULL, "select set_config('lock_timeout', $1, true)", DEPOT_VALS(DEPOT_INT(TABLE_LOCK_MS)), NULL,
-                      err)) {
+    if (!depot_db_sql(db, NULL, "select set_config('lock_timeout', $1, true)", DEPOT_VALS(DEPOT_INT(TABLE_LOCK_MS)),
+                      NULL, err)) {
         return false;
     }
     if (!db_script_at(db, text, &position, &done, err)) {
@@ -191,7 +199,8 @@ static bool apply_inside(depot_db *db, depot_arena *arena, const char *sql_dir, 
     return true;
 }
 
-static bool apply_once(depot_db *db, depot_arena *arena, const char *sql_dir, migration *m, const char *text, depot_err *err)
+static bool apply_once(depot_db *db, depot_arena *arena, const char *sql_dir, migration *m, const char *text,
+                       depot_err *err)
 {
     if (!depot_db_begin(db, NULL, err)) {
         return false;

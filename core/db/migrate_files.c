@@ -77,8 +77,8 @@ static bool files_load(depot_arena *arena, const char *sql_dir, const char *set,
         }
         int before = i == 0 ? 0 : all[i - 1].number;
         if (all[i].number == before) {
-            return DEPOT_FAIL(err, MIGRATION, "%s/%s and %s/%s have the same number", set, i == 0 ? "0000" : all[i - 1].file,
-                              set, all[i].file);
+            return DEPOT_FAIL(err, MIGRATION, "%s/%s and %s/%s have the same number", set,
+                              i == 0 ? "0000" : all[i - 1].file, set, all[i].file);
         }
         if (all[i].number != before + 1) {
             return DEPOT_FAIL(err, MIGRATION, "migration %d of %s is missing: %s comes after %d", before + 1, set,
@@ -88,7 +88,8 @@ static bool files_load(depot_arena *arena, const char *sql_dir, const char *set,
     return true;
 }
 
-bool migrate_files(depot_arena *arena, const char *sql_dir, const char *set, migration **out, size_t *out_n, depot_err *err)
+bool migrate_files(depot_arena *arena, const char *sql_dir, const char *set, migration **out, size_t *out_n,
+                   depot_err *err)
 {
     struct dirent **list = NULL;
     const char     *dir = depot_strf(arena, "%s/%s", sql_dir, set);

@@ -5,14 +5,13 @@
 
 #include "base/clock.h"
 #include "base/unit.h"
-#include "db/exec.h"
+#include "db/backoff.h"
+#include "db/conn.h"
 #include "db/pool.h"
 
 #define MAX_DEFAULT 10
 #define CONNECT_DEFAULT_MS 10000
 #define ACQUIRE_DEFAULT_MS 30000
-#define BACKOFF_LEAST_MS 100
-#define BACKOFF_MOST_MS 5000
 #define IDLE_MOST_MS 300000 /* an idle connection keeps memory on the server */
 #define SLICE_MS 100        /* how late a cancel flag may be noticed */
 
@@ -74,24 +73,13 @@ void db_pool_free(db_pool *pool)
     free(pool);
 }
 
-/* Half to all of it, so that many daemons do not come back in step. */
-static int64_t jittered(int64_t ms)
-{
-    uint32_t random;
-
-    depot_random(&random, sizeof(random));
-    return ms / 2 + (int64_t)(random % (uint32_t)(ms / 2 + 1));
-}
-
 /* With the lock held. */
 static void note_failure(db_pool *pool, const depot_err *err)
 {
-    int64_t next_ms = pool->backoff_ms * 2;
-
     pool->healthy = false;
     pool->last_error = *err;
-    pool->backoff_ms = next_ms < BACKOFF_LEAST_MS ? BACKOFF_LEAST_MS : next_ms > BACKOFF_MOST_MS ? BACKOFF_MOST_MS : next_ms;
-    pool->retry_at_ms = depot_now_ms() + jittered(pool->backoff_ms);
+    pool->backoff_ms = backoff_next(pool->backoff_ms);
+    pool->retry_at_ms = depot_now_ms() + backoff_jittered(pool->backoff_ms);
     pool->counts.connect_failures++;
 }
 
@@ -102,8 +90,8 @@ static bool pool_connect(db_pool *pool, int64_t deadline_ms, depot_db **out, dep
 
     pool->connecting++;
     pthread_mutex_unlock(&pool->lock);
-    bool good = db_conn_open(pool->url, pool->name, &pool->limits, left_ms < pool->connect_ms ? left_ms : pool->connect_ms,
-                             out, err);
+    bool good = db_conn_open(pool->url, pool->name, &pool->limits,
+                             left_ms < pool->connect_ms ? left_ms : pool->connect_ms, out, err);
     pthread_mutex_lock(&pool->lock);
     pool->connecting--;
     if (good) {
@@ -159,7 +147,8 @@ static bool fail_waiting(db_pool *pool, bool is_away, depot_err *err)
         return false;
     }
     DEPOT_FAIL(err, UNAVAILABLE, "all %zu connections to the database are in use", pool->max);
-    return depot_hint(err, "raise [database] max_connections, or look for what keeps them: long transactions, slow statements");
+    return depot_hint(
+        err, "raise [database] max_connections, or look for what keeps them: long transactions, slow statements");
 }
 
 /* With the lock held: one round; false with err filled ends the wait, true with *out NULL says to go on waiting. */

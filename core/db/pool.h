@@ -17,8 +17,8 @@ typedef struct db_pool_options {
 /* Opens nothing yet: connections are made when first needed. Copies the options. */
 db_pool *db_pool_new(const db_pool_options *options);
 void     db_pool_free(db_pool *pool); /* every connection must have been given back */
-/* Borrow; waits at most acquire_timeout and the unit's deadline. After a failed connect, further tries are refused at once
- * until the backoff (100 ms doubling to 5 s, jittered) is over, unless wait is true (start-up). */
+/* Borrow; waits at most acquire_timeout and the unit's deadline. After a failed connect, further tries are refused at
+ * once until the backoff (100 ms doubling to 5 s, jittered) is over, unless wait is true (start-up). */
 bool db_pool_open(db_pool *pool, bool wait, depot_db **out, depot_err *err) DEPOT_MUST_USE;
 bool db_pool_sql(db_pool *pool, depot_arena *arena, const char *sql, const depot_val *vals, size_t n, depot_rows **out,
                  depot_err *err) DEPOT_MUST_USE;
@@ -41,16 +41,17 @@ bool db_connect(const char *url, const char *name, int64_t timeout_ms, depot_db 
 void db_disconnect(depot_db **db);
 int  db_server_version(depot_db *db); /* 150018 */
 /* What CREATE and ALTER ROLE take in place of a password: a SCRAM verifier, of base64 characters, '$' and ':'. */
-bool db_password_verifier(depot_db *db, depot_arena *arena, const char *role, const char *password, char **out, depot_err *err)
-    DEPOT_MUST_USE;
+bool db_password_verifier(depot_db *db, depot_arena *arena, const char *role, const char *password, char **out,
+                          depot_err *err) DEPOT_MUST_USE;
 /* Several statements in one simple query (migrations); no values. */
 bool db_script(depot_db *db, const char *sql, depot_err *err) DEPOT_MUST_USE;
 
-/* LISTEN on the direct connection, on a thread of its own. notify runs on that thread; payload NULL after a (re)connect. */
+/* LISTEN on the direct connection, on a thread of its own. notify runs on that thread; payload NULL after a
+ * (re)connect. */
 typedef struct db_listener db_listener;
 db_listener *db_listener_new(const char *url, const char *name);
-bool db_listener_add(db_listener *l, const char *channel, void (*fn)(void *arg, const char *payload), void *arg, depot_err *err)
-    DEPOT_MUST_USE;
+bool db_listener_add(db_listener *l, const char *channel, void (*fn)(void *arg, const char *payload), void *arg,
+                     depot_err *err) DEPOT_MUST_USE;
 bool db_listener_live(const db_listener *l);
 void db_listener_free(db_listener *l);
 

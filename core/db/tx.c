@@ -88,7 +88,8 @@ static bool stmts_fit(const depot_stmt *stmts, size_t n, depot_err *err)
 }
 
 /* Runs statements and hands their results to the arena (out may be NULL: they are dropped). */
-static bool run_all(depot_db *db, depot_arena *arena, const depot_stmt *stmts, size_t n, depot_rows **out, depot_err *err)
+static bool run_all(depot_db *db, depot_arena *arena, const depot_stmt *stmts, size_t n, depot_rows **out,
+                    depot_err *err)
 {
     db_run  run;
     int64_t limit_ms = db->statement_ms > 0 ? db->statement_ms + SERVER_GRACE_MS : 0;
@@ -114,7 +115,8 @@ bool depot_db_sql(depot_db *db, depot_arena *arena, const char *sql, const depot
     return run_all(db, arena, &stmt, 1, out, err);
 }
 
-bool depot_db_batch(depot_db *db, depot_arena *arena, const depot_stmt *stmts, size_t n, depot_rows **out, depot_err *err)
+bool depot_db_batch(depot_db *db, depot_arena *arena, const depot_stmt *stmts, size_t n, depot_rows **out,
+                    depot_err *err)
 {
     return n == 0 || run_all(db, arena, stmts, n, out, err) || depot_wrap(err, "batch of %zu statements", n);
 }

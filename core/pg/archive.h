@@ -4,9 +4,9 @@
 
 #include "depot/base.h"
 
-/* Copies the file `source` to <wal_dir>/<name> so that it survives a power cut before this returns. An identical file that
- * is there already is fine; one with other content fails with CONFLICT and stays. Fails with INVALID for a name that is no
- * file name of PostgreSQL's. Safe to run twice at the same time. */
+/* Copies the file `source` to <wal_dir>/<name> so that it survives a power cut before this returns. An identical file
+ * that is there already is fine; one with other content fails with CONFLICT and stays. Fails with INVALID for a name
+ * that is no file name of PostgreSQL's. Safe to run twice at the same time. */
 bool pg_archive_wal(const char *wal_dir, const char *source, const char *name, depot_err *err) DEPOT_MUST_USE;
 
 /* Makes <dir>/wal for the service user and gives back the archive_command that fills it by `<exe> --archive-wal`. Where

@@ -11,11 +11,10 @@
 
 #include "base/log.h"
 #include "base/unit.h"
+#include "db/backoff.h"
 #include "pg/parts.h"
 
 #define START_DEFAULT_MS 60000
-#define BACKOFF_LEAST_MS 100
-#define BACKOFF_MOST_MS 10000
 #define GOOD_RUN_MS 60000  /* a server that ran this long starts again without a pause */
 #define PRUNE_EVERY_MS 60000
 #define IMMEDIATE_MS 5000
@@ -26,7 +25,6 @@ struct pg_cluster {
     pg_programs  programs;
     pg_address   address;
     const char  *url, *owner_url, *super_url;
-    bool         throwaway;
     int64_t      start_ms;
     int          lock_fd;
 
@@ -52,7 +50,7 @@ static bool watcher_pause(pg_cluster *c, int64_t ms)
 /* Until the server runs again; false: stop. */
 static bool watcher_restart(pg_cluster *c, int64_t ran_ms)
 {
-    int64_t backoff_ms = ran_ms > GOOD_RUN_MS ? 0 : BACKOFF_LEAST_MS;
+    int64_t backoff_ms = ran_ms > GOOD_RUN_MS ? 0 : backoff_next(0);
 
     while (watcher_pause(c, backoff_ms)) {
         DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
@@ -67,8 +65,7 @@ static bool watcher_restart(pg_cluster *c, int64_t ran_ms)
         if (!atomic_load(&c->stopping)) {
             log_err("pg", DEPOT_LOG_ERROR, "pg.restart_failed", &err);
         }
-        backoff_ms = backoff_ms < BACKOFF_LEAST_MS ? BACKOFF_LEAST_MS
-                                                   : backoff_ms * 2 > BACKOFF_MOST_MS ? BACKOFF_MOST_MS : backoff_ms * 2;
+        backoff_ms = backoff_next(backoff_ms);
     }
     return false;
 }
@@ -139,8 +136,8 @@ static bool choose_programs(pg_cluster *c, const pg_cluster_options *options, bo
         return false;
     }
     if (major != 0 && major != c->programs.major) {
-        DEPOT_FAIL(err, CONFIG, "the cluster in %s is of PostgreSQL %d, the programs in %s are of %s", c->place.data, major,
-                   c->programs.bindir, c->programs.version);
+        DEPOT_FAIL(err, CONFIG, "the cluster in %s is of PostgreSQL %d, the programs in %s are of %s", c->place.data,
+                   major, c->programs.bindir, c->programs.version);
         return depot_hint(err, "install postgresql-%d, or move the cluster over with pg_upgrade", major);
     }
     *out_is_new = major == 0;
@@ -160,7 +157,7 @@ static bool cluster_prepare(pg_cluster *c, const pg_cluster_options *options, pg
         return false;
     }
     if (is_new) {
-        return pg_init(c->arena, &c->place, &c->programs, secrets, options->throwaway, err);
+        return pg_init(c->arena, &c->place, &c->programs, secrets, err);
     }
     return !secrets->super_is_new || pg_reset_super(c->arena, &c->place, &c->programs, secrets, err);
 }
@@ -190,7 +187,6 @@ bool pg_cluster_start(const pg_cluster_options *options, pg_cluster **out, depot
     pg_cluster *c = depot_xalloc(sizeof(*c));
 
     c->arena = depot_arena_new();
-    c->throwaway = options->throwaway;
     c->start_ms = options->start_timeout_ms > 0 ? options->start_timeout_ms : START_DEFAULT_MS;
     c->lock_fd = -1;
     c->wake_fd = -1;
@@ -221,7 +217,7 @@ void pg_cluster_stop(pg_cluster *c, int64_t grace_ms)
         c->watched = false;
     }
     if (c->server.pid > 0) {
-        pg_server_stop(&c->server, grace_ms);
+        pg_server_stop(&c->place, &c->server, grace_ms);
     }
     atomic_store(&c->running, false);
 }
@@ -233,12 +229,12 @@ void pg_cluster_free(pg_cluster *c)
     if (c == NULL) {
         return;
     }
-    pg_cluster_stop(c, c->throwaway ? 0 : IMMEDIATE_MS);
+    pg_cluster_stop(c, c->place.throwaway ? 0 : IMMEDIATE_MS);
     if (c->address.socket_dir != NULL) {
         pg_address_drop(&c->place, &c->address);
     }
     /* Only what was ours: without the lock somebody else runs it. */
-    if (c->throwaway && c->lock_fd >= 0 && !pg_place_remove(&c->place, &err)) {
+    if (c->place.throwaway && c->lock_fd >= 0 && !pg_place_remove(&c->place, &err)) {
         log_err("pg", DEPOT_LOG_WARN, "pg.not_removed", &err);
     }
     depot_fd_close(&c->lock_fd);

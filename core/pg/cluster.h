@@ -1,4 +1,5 @@
-/* cluster.h - a PostgreSQL cluster of our own: the embedded one of the daemon, and throw-away ones for tests and drills.
+/* cluster.h - a PostgreSQL cluster of our own: the embedded one of the daemon, and throw-away ones for tests and
+ * drills.
  *
  * The server is a direct child, run as the service user when we are root, watched by a thread and restarted when it
  * crashes. A half-made data folder or a stale postmaster.pid is healed at start. */
@@ -20,8 +21,8 @@ typedef struct pg_cluster_options {
     const char *const *settings; /* "name = value" lines for depotd.conf included by postgresql.conf; NULL terminated */
 } pg_cluster_options;
 
-/* Makes it if needed (initdb --data-checksums, scram, random passwords, roles depot_owner and depot, database depot owned by
- * depot_owner), starts it, waits until it answers. Blocks; observes the unit's cancel flag. */
+/* Makes it if needed (initdb --data-checksums, scram, random passwords, roles depot_owner and depot, database depot
+ * owned by depot_owner), starts it, waits until it answers. Blocks; observes the unit's cancel flag. */
 bool pg_cluster_start(const pg_cluster_options *options, pg_cluster **out, depot_err *err) DEPOT_MUST_USE;
 const char *pg_cluster_url(const pg_cluster *c);       /* role depot (no superuser, owns nothing), database depot */
 const char *pg_cluster_owner_url(const pg_cluster *c); /* role depot_owner: migrations */

@@ -1,5 +1,5 @@
-/* init.c - a new cluster: passwords, initdb, roles and database. Everything here can be broken off at any point: the next
- * start finds out how far it came. */
+/* init.c - a new cluster: passwords, initdb, roles and database. Everything here can be broken off at any point: the
+ * next start finds out how far it came. */
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
@@ -18,8 +18,8 @@
 #define ROOM_BYTES (64LL * 1024 * 1024) /* a new cluster takes 46 MiB */
 #define PASSWORD_BYTES 24
 
-static const char *const quiet_env[] = { "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin", "LC_ALL=C",
-                                         "TZ=UTC", NULL };
+static const char *const quiet_env[] = { "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin",
+                                         "LC_ALL=C", "TZ=UTC", NULL };
 
 static bool secret_load(depot_arena *arena, const pg_place *place, const char *name, char **out, bool *is_new,
                         depot_err *err)
@@ -87,12 +87,13 @@ static bool password_fd(const char *password, int *out, depot_err *err)
     return true;
 }
 
-static bool run_initdb(depot_arena *arena, const pg_place *place, const pg_programs *programs, const pg_secrets *secrets,
-                       const char *data, bool throwaway, depot_err *err)
+static bool run_initdb(depot_arena *arena, const pg_place *place, const pg_programs *programs,
+                       const pg_secrets *secrets, const char *data, depot_err *err)
 {
     const char *const argv[] = { depot_strf(arena, "%s/initdb", programs->bindir),
                                  "-D", data, "-U", PG_SUPER, "-E", "UTF8", "--locale=C.UTF-8", "--data-checksums",
-                                 "-A", "scram-sha-256", "--pwfile=/dev/fd/3", throwaway ? "--no-sync" : NULL, NULL };
+                                 "-A", "scram-sha-256", "--pwfile=/dev/fd/3", /* then, or the end: */
+                                 place->throwaway ? "--no-sync" : NULL, NULL };
     child_spec   spec = pg_place_spec(place, argv, quiet_env);
     child_result result;
 
@@ -114,7 +115,7 @@ static bool run_initdb(depot_arena *arena, const pg_place *place, const pg_progr
                : DEPOT_FAIL(err, EXEC, "initdb failed: %s", last_line(arena, result.err_out));
 }
 
-static bool include_settings(depot_arena *arena, const char *data, bool throwaway, depot_err *err)
+static bool include_settings(depot_arena *arena, const pg_place *place, const char *data, depot_err *err)
 {
     const char *path = depot_strf(arena, "%s/postgresql.conf", data);
     static const char line[] = "\ninclude '../depotd.conf'\n";
@@ -126,11 +127,11 @@ static bool include_settings(depot_arena *arena, const char *data, bool throwawa
     if (!depot_write_all(fd, line, sizeof(line) - 1, err)) {
         return depot_wrap(err, "write %s", path);
     }
-    return throwaway || fsync(fd) == 0 || DEPOT_FAIL_ERRNO(err, "cannot sync %s", path);
+    return place->throwaway || fsync(fd) == 0 || DEPOT_FAIL_ERRNO(err, "cannot sync %s", path);
 }
 
 bool pg_init(depot_arena *arena, const pg_place *place, const pg_programs *programs, const pg_secrets *secrets,
-             bool throwaway, depot_err *err)
+             depot_err *err)
 {
     const char *data = depot_strf(arena, "%s/data.new", place->root);
 
@@ -146,18 +147,19 @@ bool pg_init(depot_arena *arena, const pg_place *place, const pg_programs *progr
     }
     if (pg_place_free_bytes(place) < ROOM_BYTES) {
         DEPOT_FAIL(err, NO_SPACE, "%s of room at %s; a new cluster takes %s",
-                   depot_format_size(arena, pg_place_free_bytes(place)), place->root, depot_format_size(arena, ROOM_BYTES));
+                   depot_format_size(arena, pg_place_free_bytes(place)), place->root,
+                   depot_format_size(arena, ROOM_BYTES));
         return depot_hint(err, "make room, or use a database elsewhere ([database] url)");
     }
     if (!pg_place_mkdir(place, data, true, 0700, err) ||
-        !run_initdb(arena, place, programs, secrets, data, throwaway, err) ||
-        !include_settings(arena, data, throwaway, err)) {
+        !run_initdb(arena, place, programs, secrets, data, err) ||
+        !include_settings(arena, place, data, err)) {
         return depot_wrap(err, "make a PostgreSQL cluster");
     }
     if (rename(data, place->data) != 0) {
         return DEPOT_FAIL_ERRNO(err, "cannot rename %s to %s", data, place->data);
     }
-    return throwaway || depot_fsync_dir(place->root, err);
+    return place->throwaway || depot_fsync_dir(place->root, err);
 }
 
 bool pg_reset_super(depot_arena *arena, const pg_place *place, const pg_programs *programs, const pg_secrets *secrets,
@@ -185,7 +187,8 @@ static const char look_sql[] =
     "select exists (select from pg_roles where rolname = '" PG_OWNER "') as has_owner,"
     " exists (select from pg_roles where rolname = '" PG_ROLE "') as has_role,"
     " exists (select from pg_database where datname = '" PG_DATABASE "') as has_database,"
-    " coalesce((select shobj_description(oid, 'pg_database') from pg_database where datname = '" PG_DATABASE "'), '') as mark";
+    " coalesce((select shobj_description(oid, 'pg_database') from pg_database where datname = '" PG_DATABASE
+    "'), '') as mark";
 
 #define MARK "made by depotd (1)"
 
@@ -204,8 +207,8 @@ static const char rights_sql[] =
     "alter default privileges for role " PG_OWNER " grant usage on types to " PG_ROLE ";"
     "comment on database " PG_DATABASE " is '" MARK "'";
 
-static bool furnish_role(depot_db *db, depot_arena *arena, const char *role, const char *password, bool exists, bool is_new,
-                         depot_err *err)
+static bool furnish_role(depot_db *db, depot_arena *arena, const char *role, const char *password, bool exists,
+                         bool is_new, depot_err *err)
 {
     char *verifier = NULL;
 
@@ -230,7 +233,8 @@ bool pg_furnish(depot_arena *arena, const char *super_postgres_url, const char *
 
     if (!db_connect(super_postgres_url, "depotd/pg", CONNECT_MS, &db, err) ||
         !depot_db_sql(db, arena, look_sql, DEPOT_NO_VALS, &rows, err) ||
-        !furnish_role(db, arena, PG_OWNER, secrets->owner, depot_bool(rows, 0, "has_owner"), secrets->owner_is_new, err) ||
+        !furnish_role(db, arena, PG_OWNER, secrets->owner, depot_bool(rows, 0, "has_owner"), secrets->owner_is_new,
+                      err) ||
         !furnish_role(db, arena, PG_ROLE, secrets->role, depot_bool(rows, 0, "has_role"), secrets->role_is_new, err)) {
         return false;
     }

@@ -20,13 +20,14 @@ typedef struct pg_place {
     const char *user; /* service user; NULL: we are not root and stay who we are */
     uid_t       uid;
     gid_t       gid;
-    bool        moved;
+    bool        moved, throwaway;
 } pg_place;
 /* Finds the service user and makes the folders, elsewhere when that user cannot reach dir. */
 bool pg_place_find(depot_arena *arena, const char *dir, const char *user, bool throwaway, pg_place *out, depot_err *err)
     DEPOT_MUST_USE;
 /* A folder of the service user (or ours) with exactly this mode. */
-bool pg_place_mkdir(const pg_place *place, const char *path, bool of_service, unsigned mode, depot_err *err) DEPOT_MUST_USE;
+bool pg_place_mkdir(const pg_place *place, const char *path, bool of_service, unsigned mode,
+                    depot_err *err) DEPOT_MUST_USE;
 /* Whether the service user may do it: what is 'x' (enter a folder, run a program) or 'r'. */
 bool pg_place_may(depot_arena *arena, const pg_place *place, char what, const char *path, bool *out, depot_err *err)
     DEPOT_MUST_USE;
@@ -43,8 +44,10 @@ typedef struct pg_programs {
     int         major;
 } pg_programs;
 /* major 0: the newest, or what wanted names. */
-bool pg_find_programs(depot_arena *arena, const char *wanted, int major, pg_programs *out, depot_err *err) DEPOT_MUST_USE;
-bool pg_major_of(depot_arena *arena, const char *data, int *out, depot_err *err) DEPOT_MUST_USE; /* 0: no cluster there */
+bool pg_find_programs(depot_arena *arena, const char *wanted, int major, pg_programs *out,
+                      depot_err *err) DEPOT_MUST_USE;
+/* 0: no cluster is there. */
+bool pg_major_of(depot_arena *arena, const char *data, int *out, depot_err *err) DEPOT_MUST_USE;
 
 /* ---- init.c ---- */
 typedef struct pg_secrets {
@@ -54,7 +57,7 @@ typedef struct pg_secrets {
 bool pg_secrets_load(depot_arena *arena, const pg_place *place, pg_secrets *out, depot_err *err) DEPOT_MUST_USE;
 /* initdb in data.new, which becomes data when it is complete. */
 bool pg_init(depot_arena *arena, const pg_place *place, const pg_programs *programs, const pg_secrets *secrets,
-             bool throwaway, depot_err *err) DEPOT_MUST_USE;
+             depot_err *err) DEPOT_MUST_USE;
 /* The superuser's lost password is set anew, by the server's single-user mode. */
 bool pg_reset_super(depot_arena *arena, const pg_place *place, const pg_programs *programs, const pg_secrets *secrets,
                     depot_err *err) DEPOT_MUST_USE;
@@ -68,21 +71,24 @@ typedef struct pg_address {
     bool        own_dir; /* a short folder elsewhere, to be removed with the cluster's stop */
     int         port;
 } pg_address;
-bool pg_address_find(depot_arena *arena, const pg_place *place, bool tcp, pg_address *out, depot_err *err) DEPOT_MUST_USE;
+bool pg_address_find(depot_arena *arena, const pg_place *place, bool tcp, pg_address *out,
+                     depot_err *err) DEPOT_MUST_USE;
 void pg_address_drop(const pg_place *place, const pg_address *address);
-bool pg_settings_write(const pg_place *place, const pg_cluster_options *options, const pg_address *address, depot_err *err)
-    DEPOT_MUST_USE;
-char *pg_url(depot_arena *arena, const pg_address *address, const char *role, const char *password, const char *database);
+bool pg_settings_write(const pg_place *place, const pg_cluster_options *options, const pg_address *address,
+                       depot_err *err) DEPOT_MUST_USE;
+char *pg_url(depot_arena *arena, const pg_address *address, const char *role, const char *password,
+             const char *database);
 
 /* ---- server.c ---- */
 /* Nothing of an earlier server is left afterwards: a live one is stopped, orphans are ended, stale files removed. */
-bool pg_server_clear(depot_arena *arena, const pg_place *place, const pg_address *address, depot_err *err) DEPOT_MUST_USE;
+bool pg_server_clear(depot_arena *arena, const pg_place *place, const pg_address *address,
+                     depot_err *err) DEPOT_MUST_USE;
 /* Ends every server process that works in the folder. */
 bool pg_server_end_all(depot_arena *arena, const char *folder, depot_err *err) DEPOT_MUST_USE;
 /* Starts postgres and waits until it answers; fails with what its log says. */
 bool pg_server_start(depot_arena *arena, const pg_place *place, const pg_programs *programs, const pg_address *address,
                      int64_t timeout_ms, child *out, depot_err *err) DEPOT_MUST_USE;
-void pg_server_stop(child *server, int64_t grace_ms);
+void pg_server_stop(const pg_place *place, child *server, int64_t grace_ms);
 void pg_server_prune_logs(depot_arena *arena, const pg_place *place);
 
 #endif

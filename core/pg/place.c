@@ -1,5 +1,5 @@
-/* place.c - the folders of a cluster and the user that it runs as. As root we keep the root folder to ourselves and give
- * the server only folders in it, so that nothing we read or write can be exchanged under us. */
+/* place.c - the folders of a cluster and the user that it runs as. As root we keep the root folder to ourselves and
+ * give the server only folders in it, so that nothing we read or write can be exchanged under us. */
 #include <errno.h>
 #include <fcntl.h>
 #include <limits.h>
@@ -59,7 +59,8 @@ static bool user_choose(depot_arena *arena, const char *wanted, pg_place *out, d
         return depot_hint(err, "useradd --system depotd");
     }
     if (out->uid == 0) {
-        return DEPOT_FAIL(err, CONFIG, "PostgreSQL refuses to run as root; [database] service_user must be another user");
+        return DEPOT_FAIL(err, CONFIG,
+                          "PostgreSQL refuses to run as root; [database] service_user must be another user");
     }
     return true;
 }
@@ -157,9 +158,9 @@ static bool set_aside(depot_arena *arena, const char *root, depot_err *err)
 }
 
 /* A new place for a folder that the service user cannot reach. */
-static bool place_elsewhere(depot_arena *arena, pg_place *place, bool throwaway, depot_err *err)
+static bool place_elsewhere(depot_arena *arena, pg_place *place, depot_err *err)
 {
-    if (throwaway) {
+    if (place->throwaway) {
         char *pattern = depot_strdup(arena, THROWAWAY_ROOT "XXXXXX");
         if (mkdtemp(pattern) == NULL) {
             return DEPOT_FAIL_ERRNO(err, "cannot make a folder below /tmp");
@@ -176,20 +177,20 @@ static bool place_elsewhere(depot_arena *arena, pg_place *place, bool throwaway,
            depot_mkdirs(place->root, 0755, err);
 }
 
-static bool place_move(depot_arena *arena, pg_place *place, bool throwaway, depot_err *err)
+static bool place_move(depot_arena *arena, pg_place *place, depot_err *err)
 {
     if (rmdir(place->asked) != 0) {
         DEPOT_FAIL_ERRNO(err, "user %s cannot reach %s, which cannot be moved", place->user, place->asked);
         return depot_hint(err, "let that user pass through the folders above it (chmod o+x), or move the state folder");
     }
-    if (!place_elsewhere(arena, place, throwaway, err)) {
+    if (!place_elsewhere(arena, place, err)) {
         return false;
     }
     if (symlink(place->root, place->asked) != 0) {
         return DEPOT_FAIL_ERRNO(err, "cannot link %s to %s", place->asked, place->root);
     }
     place->moved = true;
-    if (!throwaway) {
+    if (!place->throwaway) {
         log_write("pg", DEPOT_LOG_INFO, "pg.moved", "user %s cannot reach %s: the cluster is at %s, with a link to it",
                   place->user, place->asked, place->root);
     }
@@ -249,7 +250,7 @@ static bool place_folders(depot_arena *arena, pg_place *place, depot_err *err)
 
 bool pg_place_find(depot_arena *arena, const char *dir, const char *user, bool throwaway, pg_place *out, depot_err *err)
 {
-    *out = (pg_place){ .asked = absolute(arena, dir) };
+    *out = (pg_place){ .asked = absolute(arena, dir), .throwaway = throwaway };
     if (strpbrk(out->asked, "\n\r") != NULL) {
         return DEPOT_FAIL(err, CONFIG, "a state folder with a line end in its name cannot hold a cluster");
     }
@@ -266,7 +267,7 @@ bool pg_place_find(depot_arena *arena, const char *dir, const char *user, bool t
         bool reachable = false;
         if (!pg_place_mkdir(out, out->root, false, 0755, err) ||
             !pg_place_may(arena, out, 'x', out->root, &reachable, err) ||
-            (!reachable && !place_move(arena, out, throwaway, err))) {
+            (!reachable && !place_move(arena, out, err))) {
             return false;
         }
     }

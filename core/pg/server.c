@@ -19,6 +19,7 @@
 
 #define SERVERS_MAX 256
 #define READY_POLL_MS 5
+#define LOGGER_MS 2000
 #define LOGS_KEPT 5
 #define LOG_TAIL_BYTES 16384
 
@@ -236,14 +237,15 @@ static bool start_failed(depot_arena *arena, const pg_place *place, const char *
 static bool answers(depot_arena *arena, const pg_address *address)
 {
     const char *const keys[] = { "host", "port", "user", "dbname", "connect_timeout", "sslmode", NULL };
-    const char *const values[] = { address->socket_dir, depot_strf(arena, "%d", address->port), PG_SUPER, "postgres", "2",
-                                   "disable", NULL };
+    const char *const values[] = {
+        address->socket_dir, depot_strf(arena, "%d", address->port), PG_SUPER, "postgres", "2", "disable", NULL
+    };
 
     return PQpingParams(keys, values, 0) == PQPING_OK;
 }
 
-static bool wait_ready(depot_arena *arena, const pg_place *place, const pg_address *address, int64_t timeout_ms, child *server,
-                       depot_err *err)
+static bool wait_ready(depot_arena *arena, const pg_place *place, const pg_address *address, int64_t timeout_ms,
+                       child *server, depot_err *err)
 {
     int64_t until_ms = depot_now_ms() + timeout_ms;
     int     status = 0;
@@ -275,22 +277,30 @@ bool pg_server_start(depot_arena *arena, const pg_place *place, const pg_program
     }
     spec.out = log_fd;
     spec.err = log_fd;
+    spec.die_with_parent = place->throwaway; /* the others live on: what they hold is worth an orderly end */
     if (!child_start(&spec, out, err)) {
         return depot_wrap(err, "start PostgreSQL");
     }
     if (!wait_ready(arena, place, address, timeout_ms, out, err)) {
-        pg_server_stop(out, 0);
+        pg_server_stop(place, out, 0);
         return false;
     }
     return true;
 }
 
-void pg_server_stop(child *server, int64_t grace_ms)
+void pg_server_stop(const pg_place *place, child *server, int64_t grace_ms)
 {
-    int status;
+    pid_t   pids[SERVERS_MAX];
+    int     status;
+    int64_t until_ms;
 
     child_kill(server, SIGINT); /* fast: sessions are ended, a checkpoint is written */
     if (!child_wait(server, grace_ms, &status)) {
         child_stop(server, SIGQUIT, 10000, &status); /* immediate: recovery at the next start */
+    }
+    /* The process that writes the log ends a moment after the server; the folder may be removed next. */
+    until_ms = depot_now_ms() + LOGGER_MS;
+    while (find_servers(place->data, pids) > 0 && depot_now_ms() < until_ms) {
+        (void)poll(NULL, 0, 5);
     }
 }

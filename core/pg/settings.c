@@ -136,7 +136,8 @@ static void add_folder(depot_buf *out, const char *name, const char *dir)
     add_quoted(out, name, entry.data);
 }
 
-bool pg_settings_write(const pg_place *place, const pg_cluster_options *options, const pg_address *address, depot_err *err)
+bool pg_settings_write(const pg_place *place, const pg_cluster_options *options, const pg_address *address,
+                       depot_err *err)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
     DEPOT_AUTO(depot_buf_free) depot_buf text = { 0 };
@@ -171,7 +172,8 @@ bool pg_settings_write(const pg_place *place, const pg_cluster_options *options,
     return depot_write_file(depot_strf(arena, "%s/depotd.conf", place->root), text.data, text.len, 0644, err);
 }
 
-char *pg_url(depot_arena *arena, const pg_address *address, const char *role, const char *password, const char *database)
+char *pg_url(depot_arena *arena, const pg_address *address, const char *role, const char *password,
+             const char *database)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf url = { 0 };
     static const char plain[] = "abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ0123456789-_.";

@@ -45,9 +45,15 @@ static void on_closed(void *arg)
 
 static db_async *open_pool(const char *url, size_t max)
 {
-    const db_async_options options = { .url = url, .name = "depotd/test", .max = max, .queue_max = 500,
-                                       .connect_timeout_ms = 3000, .acquire_timeout_ms = 10000, .statement_timeout_ms = 20000,
-                                       .lock_timeout_ms = 2000, .idle_tx_timeout_ms = 30000 };
+    const db_async_options options = { .url = url,
+                                       .name = "depotd/test",
+                                       .max = max,
+                                       .queue_max = 500,
+                                       .connect_timeout_ms = 3000,
+                                       .acquire_timeout_ms = 10000,
+                                       .statement_timeout_ms = 20000,
+                                       .lock_timeout_ms = 2000,
+                                       .idle_tx_timeout_ms = 30000 };
 
     return db_async_new(&loop, &options);
 }
@@ -130,8 +136,9 @@ static void settings_hold_for_one_statement(void)
     answer         a = { 0 };
     const depot_tx tx = { .user = "0b1e8d6a-55a2-4b7e-9e53-2f0f60a35b4f", .timeout_ms = 1234, .read_only = true };
     const depot_tx bad = { .user = "me" };
-    static const char look[] = "select current_setting('app.current_user_id', true) as who,"
-                               " current_setting('statement_timeout') as st, current_setting('transaction_read_only') as ro";
+    static const char look[] =
+        "select current_setting('app.current_user_id', true) as who,"
+        " current_setting('statement_timeout') as st, current_setting('transaction_read_only') as ro";
     db_query q = query(&a, look);
 
     db_async_sql(pool, &tx, &q);
@@ -303,7 +310,8 @@ static void a_failed_statement_spoils_the_transaction(void)
     e = query(&end, NULL);
     t = db_async_begin(pool, &nobody, &b);
     db_tx_commit(t, &e);
-    ok(wait_for(&end) && begin.err.code == DEPOT_E_INVALID && end.err.code == DEPOT_E_INVALID, "a begin that fails ends it all");
+    ok(wait_for(&end) && begin.err.code == DEPOT_E_INVALID && end.err.code == DEPOT_E_INVALID,
+       "a begin that fails ends it all");
 }
 
 /* A script that goes on in each answer. */
@@ -478,7 +486,10 @@ static void an_end_in_the_middle_is_clean(void)
     pool = before;
     int64_t began = depot_now_ms();
     ok(pgt_eventually("select count(*) from pg_stat_activity where query like '%pg_sleep(10)%' and state = 'active'"
-                      " and pid <> pg_backend_pid()", "0") && depot_now_ms() - began < 5000, "the server was told to stop");
+                      " and pid <> pg_backend_pid()",
+                      "0") &&
+           depot_now_ms() - began < 5000,
+       "the server was told to stop");
 }
 
 int main(void)

@@ -1,7 +1,9 @@
 /* test_cluster.c - clusters of our own: made, taken over, healed, restarted; and what they say when they cannot be. */
+#include <errno.h>
 #include <fcntl.h>
 #include <pwd.h>
 #include <signal.h>
+#include <sys/mount.h>
 #include <sys/wait.h>
 
 #include "run/child.h"
@@ -77,8 +79,10 @@ static unsigned mode_of(const char *path)
 /* Processes whose working folder is dir/data. */
 static int servers_in(const char *dir)
 {
-    const char *const argv[] = { "/bin/sh", "-c", "d=$(realpath \"$0\"); n=0; for c in /proc/[0-9]*/cwd; do"
-                                 " [ \"$(readlink $c)\" = \"$d\" ] && n=$((n+1)); done; echo $n", in(dir, "data"), NULL };
+    const char *const argv[] = { "/bin/sh", "-c",
+                                 "d=$(realpath \"$0\"); n=0; for c in /proc/[0-9]*/cwd; do"
+                                 " [ \"$(readlink $c)\" = \"$d\" ] && n=$((n+1)); done; echo $n",
+                                 in(dir, "data"), NULL };
     child_spec   spec = CHILD_SPEC_INIT;
     child_result result;
     depot_err    err = { 0 };
@@ -107,15 +111,19 @@ static void a_first_start_makes_everything(void)
     is_str(ask(pg_cluster_super_url(c), "show data_checksums"), "on", "with checksums");
     is_str(ask(pg_cluster_super_url(c), "show server_encoding"), "UTF8", "in UTF-8");
     is_str(ask(pg_cluster_super_url(c), "show password_encryption"), "scram-sha-256", "scram");
-    is_str(ask(pg_cluster_super_url(c), "select count(*) from pg_hba_file_rules where auth_method <> 'scram-sha-256'"), "0",
-           "nobody gets in without a password");
+    is_str(ask(pg_cluster_super_url(c), "select count(*) from pg_hba_file_rules where auth_method <> 'scram-sha-256'"),
+           "0", "nobody gets in without a password");
     is_str(ask(pg_cluster_super_url(c), "show listen_addresses"), "", "on no network");
     is_str(ask(pg_cluster_super_url(c), "show fsync"), "on", "durable");
     is_str(ask(pg_cluster_super_url(c), "show archive_mode"), "off", "archives only when told how");
-    is_str(ask(pg_cluster_url(c), "select current_user || '@' || current_database()"), "depot@depot", "the daemon's role");
-    is_str(ask(pg_cluster_owner_url(c), "select current_user || '@' || current_database()"), "depot_owner@depot", "the owner");
-    is_str(ask(pg_cluster_super_url(c), "select bool_or(rolsuper or rolcreatedb or rolcreaterole or rolbypassrls or"
-               " rolreplication)::text from pg_roles where rolname in ('depot', 'depot_owner')"), "false", "neither is mighty");
+    is_str(ask(pg_cluster_url(c), "select current_user || '@' || current_database()"), "depot@depot",
+           "the daemon's role");
+    is_str(ask(pg_cluster_owner_url(c), "select current_user || '@' || current_database()"), "depot_owner@depot",
+           "the owner");
+    is_str(ask(pg_cluster_super_url(c),
+               "select bool_or(rolsuper or rolcreatedb or rolcreaterole or rolbypassrls or"
+               " rolreplication)::text from pg_roles where rolname in ('depot', 'depot_owner')"),
+           "false", "neither is mighty");
     is_str(ask(pg_cluster_super_url(c), "select pg_get_userbyid(datdba) from pg_database where datname = 'depot'"),
            "depot_owner", "the database is the owner's");
     is_int(mode_of(in(dir, "secrets")), 0700, "secrets are closed to others");
@@ -140,7 +148,8 @@ static void no_password_is_on_a_command_line(void)
     child_spec   spec = CHILD_SPEC_INIT;
     child_result result = { 0 };
     spec.argv = argv;
-    ok(child_run(pgt_arena, &spec, NULL, 0, 100, 20000, &result, &err), "look through all processes, logs and settings");
+    ok(child_run(pgt_arena, &spec, NULL, 0, 100, 20000, &result, &err),
+       "look through all processes, logs and settings");
     is_str(result.out, "0\n", "none shows the password");
     pg_cluster_free(c);
 }
@@ -351,7 +360,8 @@ static void what_cannot_be_is_said(void)
     ok(start(&options, &err) == NULL && err.msg[0] != '\0', "a file in the way");
 
     const char *full = in(pgt_dir("foreign"), "postgres");
-    ok(chmod(pgt_root, 0755) == 0 && chmod(in(pgt_root, "foreign"), 0755) == 0, "a folder that everybody can pass through");
+    ok(chmod(pgt_root, 0755) == 0 && chmod(in(pgt_root, "foreign"), 0755) == 0,
+       "a folder that everybody can pass through");
     ok(depot_mkdirs(in(full, "data"), 0700, &err), "a data folder of something else");
     write_text(in(full, "data/precious"), "x");
     options.dir = full;
@@ -414,18 +424,117 @@ static void a_long_path_gets_a_short_socket(void)
     pg_cluster_free(c);
 }
 
+static void a_user_without_an_entry_is_told(void)
+{
+    pg_cluster_options options = { .dir = in(pgt_root, "nobody") };
+    depot_err err = { 0 };
+    int       fds[2];
+
+    if (geteuid() != 0 || getpwuid(54321) != NULL) {
+        skip("a user id without an entry in /etc/passwd", "needs root");
+        return;
+    }
+    if (pipe(fds) != 0) {
+        abort();
+    }
+    pid_t pid = fork();
+    if (pid == 0) {
+        if (setresgid(54321, 54321, 54321) == 0 && setresuid(54321, 54321, 54321) == 0 &&
+            start(&options, &err) == NULL) {
+            (void)!write(fds[1], &err, sizeof(err));
+        }
+        _exit(0);
+    }
+    close(fds[1]);
+    is_int(read(fds[0], &err, sizeof(err)), sizeof(err), "it cannot start a cluster");
+    close(fds[0]);
+    waitpid(pid, NULL, 0);
+    contains(err.msg, "user id 54321 has no entry in /etc/passwd", "the message");
+    is_str(depot_err_id(&err), "CONFIG", "the code");
+}
+
+static void a_full_disk_is_told(void)
+{
+    const char *disk = pgt_dir("disk");
+    depot_err   err = { 0 };
+
+    if (geteuid() != 0 || mount("tmpfs", disk, "tmpfs", 0, "size=30m,mode=0755") != 0) {
+        skip("a full disk", "a file system cannot be mounted here");
+        return;
+    }
+    pg_cluster_options options = { .dir = in(disk, "postgres") };
+    ok(chmod(pgt_root, 0755) == 0 && start(&options, &err) == NULL, "no room for a new cluster");
+    is_str(depot_err_id(&err), "NO_SPACE", "the code");
+    contains(err.msg, "MiB of room", "how much there is");
+    ok(mount("tmpfs", disk, "tmpfs", MS_REMOUNT, "size=150m") == 0, "a little more");
+    pg_cluster *c = start(&options, &err);
+    ok(c != NULL && answers(pg_cluster_url(c)), "is enough");
+    pg_cluster_free(c);
+    int fd = open(in(disk, "filler"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
+    static const char zeros[65536];
+    while (fd >= 0 && write(fd, zeros, sizeof(zeros)) > 0) {
+    }
+    close(fd);
+    ok(start(&options, &err) == NULL, "a disk that was filled since");
+    is_str(depot_err_id(&err), "NO_SPACE", "the code");
+    ok(unlink(in(disk, "filler")) == 0, "room again");
+    c = start(&options, &err);
+    ok(c != NULL && answers(pg_cluster_url(c)), "and nothing was lost");
+    pg_cluster_free(c);
+    ok(umount(disk) == 0, "nobody uses it any more");
+}
+
+static void a_folder_that_cannot_be_written_is_told(void)
+{
+    const char *closed = pgt_dir("closed");
+    pg_cluster_options options = { .dir = in(closed, "state/postgres") };
+    depot_err err = { 0 };
+
+    if (geteuid() == 0) {
+        skip("a folder that cannot be written", "root may write everywhere");
+        return;
+    }
+    ok(chmod(closed, 0500) == 0 && start(&options, &err) == NULL, "a folder that cannot be written");
+    is_int(err.sys_errno, EACCES, "permission denied");
+    contains(err.msg, closed, "names it");
+}
+
+static void a_deleted_state_folder_means_a_new_cluster(void)
+{
+    char      before[4096];
+    char      after[4096];
+    depot_err err = { 0 };
+
+    if (realpath(dir, before) == NULL || strncmp(before, "/var/lib/depotd-embedded/", 25) != 0) {
+        skip("a deleted link to a cluster elsewhere", "the cluster is in its place");
+        return;
+    }
+    ok(unlink(dir) == 0, "the state folder is deleted, the cluster elsewhere is not");
+    pg_cluster *c = start(&durable, &err);
+    ok(c != NULL && answers(pg_cluster_url(c)), "a new cluster is made");
+    ok(realpath(dir, after) != NULL && strcmp(before, after) == 0, "at the same place");
+    pg_cluster_free(c);
+    const char *const argv[] = { "/bin/sh", "-c", "ls -d \"$0\".before-*/data/PG_VERSION && rm -r \"$0\".before-*",
+                                 before, NULL };
+    child_spec   spec = CHILD_SPEC_INIT;
+    child_result result = { 0 };
+    spec.argv = argv;
+    ok(child_run(pgt_arena, &spec, NULL, 0, 1000, 20000, &result, &err) && result.status == 0,
+       "the old one is kept aside");
+}
+
 /* Removes the places that the service user was given for folders of this test. */
 static void remove_moved(void)
 {
-    static const char *const names[] = { "state/postgres", "half/postgres", "foreign/postgres", "canceled/postgres", NULL };
+    const char *const argv[] = { "/bin/sh", "-c", "find \"$0\" -type l -lname '/var/lib/depotd-embedded/*' -exec sh -c"
+                                 " 'rm -r \"$(readlink \"$1\")\"' x {} ';'", pgt_root, NULL };
+    child_spec   spec = CHILD_SPEC_INIT;
+    child_result result = { 0 };
+    depot_err    err = { 0 };
 
-    for (size_t i = 0; names[i] != NULL; i++) {
-        char      real[4096];
-        depot_err err = { 0 };
-        if (realpath(in(pgt_root, names[i]), real) != NULL && strncmp(real, "/var/lib/depotd-embedded/", 25) == 0 &&
-            !depot_remove_tree(real, &err)) {
-            printf("# %s\n", err.msg);
-        }
+    spec.argv = argv;
+    if (!child_run(pgt_arena, &spec, NULL, 0, 1000, 20000, &result, &err)) {
+        printf("# %s\n", err.msg);
     }
 }
 
@@ -445,6 +554,10 @@ int main(void)
     run(a_canceled_start_ends_soon);
     run(a_throw_away_one_leaves_nothing);
     run(a_long_path_gets_a_short_socket);
+    run(a_user_without_an_entry_is_told);
+    run(a_full_disk_is_told);
+    run(a_folder_that_cannot_be_written_is_told);
+    run(a_deleted_state_folder_means_a_new_cluster);
     remove_moved();
     pgt_end();
     return done();

@@ -128,11 +128,12 @@ static bool bouncer_start(void)
     int         port = 20000 + (int)(getpid() % 20000);
     const char *ini = depot_strf(pgt_arena, "%s/pgbouncer.ini", dir);
     const char *users = depot_strf(pgt_arena, "%s/users.txt", dir);
-    const char *text = depot_strf(pgt_arena,
+    const char *text = depot_strf(
+        pgt_arena,
         "[databases]\ndepot = host=%s port=%s dbname=depot user=depot password=%s pool_size=2\n"
         "[pgbouncer]\nlisten_addr = 127.0.0.1\nlisten_port = %d\nunix_socket_dir =\nauth_type = plain\nauth_file = %s\n"
-        "pool_mode = transaction\nlogfile = %s/log\npidfile = %s/pid\n", host, part_of_url(url, "port=", "&"), pw, port, users,
-        dir, dir);
+        "pool_mode = transaction\nlogfile = %s/log\npidfile = %s/pid\n",
+        host, part_of_url(url, "port=", "&"), pw, port, users, dir, dir);
     const char *user_text = depot_strf(pgt_arena, "\"depot\" \"%s\"\n", pw);
     const char *const argv[] = { PGBOUNCER, "-q", ini, NULL };
     child_spec spec = CHILD_SPEC_INIT;
@@ -169,7 +170,8 @@ static void a_pooler_is_recognised_and_respected(void)
 {
     const db_pool_options options = { .url = bouncer_url, .name = "depotd/test", .max = 4, .statement_timeout_ms = 7000,
                                       .lock_timeout_ms = 3000 };
-    static const char look[] = "select current_setting('statement_timeout') as st, current_setting('lock_timeout') as lt";
+    static const char     look[] =
+        "select current_setting('statement_timeout') as st, current_setting('lock_timeout') as lt";
     db_pool    *pool = db_pool_new(&options);
     depot_db   *db = NULL;
     depot_err   err = { 0 };
@@ -191,14 +193,16 @@ static void a_pooler_is_recognised_and_respected(void)
     ok_err(db_pool_sql(pool, pgt_arena, look, DEPOT_NO_VALS, &rows, &err), &err, "a single statement");
     is_str(depot_text(rows, 0, "st"), "7s", "has the pool's limits");
     is_str(depot_text(rows, 0, "lt"), "3s", "both of them");
-    ok(!db_pool_sql(pool, NULL, "select 1/0", DEPOT_NO_VALS, NULL, &err) && strcmp(err.sqlstate, "22012") == 0, "errors come through");
+    ok(!db_pool_sql(pool, NULL, "select 1/0", DEPOT_NO_VALS, NULL, &err) && strcmp(err.sqlstate, "22012") == 0,
+       "errors come through");
     db_pool_free(pool);
 }
 
 static void batches_and_cancels_work_through_a_pooler(void)
 {
     DEPOT_AUTO(db_disconnect) depot_db *db = NULL;
-    const depot_stmt stmts[] = { { "select 1 as n", DEPOT_NO_VALS }, { "select $1::int as n", DEPOT_VALS(DEPOT_INT(2)) } };
+    const depot_stmt                    stmts[] = { { "select 1 as n", DEPOT_NO_VALS },
+                                                    { "select $1::int as n", DEPOT_VALS(DEPOT_INT(2)) } };
     depot_rows *rows[2];
     depot_err   err = { 0 };
     unit        u = { .deadline_ms = depot_now_ms() + 60000 };
@@ -222,7 +226,8 @@ static void what_needs_a_session_is_refused_on_a_pooler(void)
     size_t            n = 0;
 
     ok_err(db_connect(bouncer_url, "test", 5000, &db, &err), &err, "a connection");
-    ok(!migrate_up(db, pgt_arena, "/nowhere", sets, NULL, NULL, &n, &err) && err.code == DEPOT_E_CONFIG, "migrations refuse it");
+    ok(!migrate_up(db, pgt_arena, "/nowhere", sets, NULL, NULL, &n, &err) && err.code == DEPOT_E_CONFIG,
+       "migrations refuse it");
     contains(err.hint, "owner_url", "the hint names the option");
     db_listener *l = db_listener_new(bouncer_url, "test");
     ok_err(db_listener_add(l, "queue", hear, &a, &err), &err, "a listener on it");

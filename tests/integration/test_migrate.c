@@ -107,8 +107,10 @@ static void a_failing_file_names_file_and_line(void)
         { "create table t.b (id int primary key);\ninsert into t.b values (1);\n\ninsert into t.b\nvalues (1);\n",
           "0002_bad.sql:4: duplicate key" },
         { "select 1;\ndo $x$\nbegin\n  raise exception 'by hand; indeed';\nend $x$;\n", "0002_bad.sql:2: by hand" },
-        { "create function t.f() returns int language sql begin atomic select 1; select case 1 when 1 then 2 end; end;\n"
-          "/* a ; /* b ; */ */ select\n 1/0;", "0002_bad.sql:2: division by zero" },
+        { "create function t.f() returns int language sql begin atomic select 1; select case 1 when 1 then 2 end; "
+          "end;\n"
+          "/* a ; /* b ; */ */ select\n 1/0;",
+          "0002_bad.sql:2: division by zero" },
         { "create table t.c (x int);\ncommit;\nselect 1;", "0002_bad.sql ends the transaction" },
     };
 
@@ -124,7 +126,8 @@ static void a_failing_file_names_file_and_line(void)
         is_str(depot_err_id(&err), "MIGRATION", "its code");
         is_int(n, 1, "the one before it stays");
         is_str(pgt_ask("select max(number) from depot.migration"), "1", "and is noted alone");
-        is_str(pgt_ask("select to_regclass('t.after') is null and to_regclass('t.b') is null"), "t", "nothing of it or after it");
+        is_str(pgt_ask("select to_regclass('t.after') is null and to_regclass('t.b') is null"), "t",
+               "nothing of it or after it");
         put("core/0002_bad.sql", "select 1;");
         ok_err(up(core_set, &n, &err), &err, "mended, it goes on from there");
         is_int(n, 2, "with both");
@@ -280,8 +283,8 @@ static void the_daemons_role_may_use_and_not_own(void)
     put("core/0002_fn.sql", "create function t.f() returns int language sql as 'select 7'; create sequence t.s;");
     ok_err(up(core_set, &n, &err), &err, "made by the owner role");
     ok_err(db_connect(pg_cluster_url(pgt_cluster), "test", 5000, &db, &err), &err, "the daemon's role");
-    ok_err(depot_db_sql(db, NULL, "insert into t.a values (t.f()), (nextval('t.s')::int)", DEPOT_NO_VALS, NULL, &err), &err,
-           "uses it");
+    ok_err(depot_db_sql(db, NULL, "insert into t.a values (t.f()), (nextval('t.s')::int)", DEPOT_NO_VALS, NULL, &err),
+           &err, "uses it");
     ok(!depot_db_sql(db, NULL, "alter table t.a add x int", DEPOT_NO_VALS, NULL, &err) &&
            strcmp(err.sqlstate, "42501") == 0, "changes nothing of it");
     ok(!depot_db_sql(db, NULL, "create table t.mine (id int)", DEPOT_NO_VALS, NULL, &err), "makes nothing");

@@ -29,14 +29,16 @@ static void values_come_back_as_they_went(void)
     depot_err   err = { 0 };
     depot_rows *rows = NULL;
 
-    if (!ok_err(depot_db_sql(db, pgt_arena,
-                             "select $1::text as t, $2::bigint as i, $3::float8 as d, $4::bool as b, $5::bytea as x, $6::text as n,"
-                             " $7::jsonb as j, $8::int as small, $9::float8 as inf",
-                             DEPOT_VALS(DEPOT_TEXT("grüße 'n\" \\"), DEPOT_INT(INT64_MIN), DEPOT_REAL(0.1), DEPOT_BOOL(true),
-                                        DEPOT_BYTES("\0\1\xff", 3), DEPOT_NULL, DEPOT_TEXT("{\"id\": 9007199254740993}"),
-                                        DEPOT_INT(-7), DEPOT_REAL(-INFINITY)),
-                             &rows, &err),
-                &err, "a statement with every kind of value")) {
+    if (!ok_err(
+            depot_db_sql(
+                db, pgt_arena,
+                "select $1::text as t, $2::bigint as i, $3::float8 as d, $4::bool as b, $5::bytea as x, $6::text as n,"
+                " $7::jsonb as j, $8::int as small, $9::float8 as inf",
+                DEPOT_VALS(DEPOT_TEXT("grüße 'n\" \\"), DEPOT_INT(INT64_MIN), DEPOT_REAL(0.1), DEPOT_BOOL(true),
+                           DEPOT_BYTES("\0\1\xff", 3), DEPOT_NULL, DEPOT_TEXT("{\"id\": 9007199254740993}"),
+                           DEPOT_INT(-7), DEPOT_REAL(-INFINITY)),
+                &rows, &err),
+            &err, "a statement with every kind of value")) {
         return;
     }
     is_int(depot_rows_count(rows), 1, "one row");
@@ -51,7 +53,8 @@ static void values_come_back_as_they_went(void)
     const depot_json *json = depot_rows_json(rows, 0, "j", pgt_arena);
     ok(depot_json_get_int(json, "id", 0) == 9007199254740993, "json keeps 64-bit integers");
     ok(depot_json_typeof(depot_rows_json(rows, 0, "n", pgt_arena)) == DEPOT_JSON_NULL, "SQL null is JSON null");
-    ok(depot_json_typeof(depot_rows_json(rows, 0, "t", pgt_arena)) == DEPOT_JSON_STRING, "what is no JSON stays a text");
+    ok(depot_json_typeof(depot_rows_json(rows, 0, "t", pgt_arena)) == DEPOT_JSON_STRING,
+       "what is no JSON stays a text");
     is_int(depot_int(rows, 0, "small"), -7, "an integer fits a smaller type");
     ok(isinf(depot_real(rows, 0, "inf")), "infinity");
 }
@@ -62,11 +65,13 @@ static void affected_rows_are_counted(void)
     depot_err   err = { 0 };
     depot_rows *rows = NULL;
 
-    ok_err(depot_db_sql(db, pgt_arena, "insert into item (name) select 'a' || g from generate_series(1, 7) g", DEPOT_NO_VALS,
-                        &rows, &err), &err, "insert");
+    ok_err(depot_db_sql(db, pgt_arena, "insert into item (name) select 'a' || g from generate_series(1, 7) g",
+                        DEPOT_NO_VALS, &rows, &err),
+           &err, "insert");
     is_int(depot_rows_affected(rows), 7, "seven rows inserted");
     is_int(depot_rows_count(rows), 0, "none returned");
-    ok_err(depot_db_sql(db, NULL, "delete from item", DEPOT_NO_VALS, NULL, &err), &err, "no result wanted, no arena needed");
+    ok_err(depot_db_sql(db, NULL, "delete from item", DEPOT_NO_VALS, NULL, &err), &err,
+           "no result wanted, no arena needed");
 }
 
 /* Runs fn in a child and gives back what it wrote on stderr before it ended by SIGABRT; "" if it did not. */
@@ -112,9 +117,11 @@ static void a_column_that_is_not_there_aborts(void)
     depot_err   err = { 0 };
     depot_rows *rows = NULL;
 
-    ok_err(depot_db_sql(db, pgt_arena, "select 1 as id, 2 as name, 3 as name", DEPOT_NO_VALS, &rows, &err), &err, "select");
+    ok_err(depot_db_sql(db, pgt_arena, "select 1 as id, 2 as name, 3 as name", DEPOT_NO_VALS, &rows, &err), &err,
+           "select");
     is_int(depot_int(rows, 0, "name"), 2, "of two equal names the first counts");
-    contains(aborting(read_absent_column, rows), "no column \"nmae\"; it has: id, name, name", "the message lists what there is");
+    contains(aborting(read_absent_column, rows), "no column \"nmae\"; it has: id, name, name",
+             "the message lists what there is");
     contains(aborting(read_absent_row, rows), "row 1 (column \"name\")", "a row that is not there aborts too");
 }
 
@@ -147,7 +154,8 @@ static void refusals_carry_state_and_hint(void)
         { "insert into item (id) values (1), (1)", "23505", "DB" },
         { "select pg_catalog.pg_read_file('/etc/passwd')", "42501", "DB" },
         { "copy item to stdout", "", "DB" },
-        { "do $$ begin raise exception 'no' using hint = 'try later', errcode = '40001'; end $$", "40001", "SERIALIZATION" },
+        { "do $$ begin raise exception 'no' using hint = 'try later', errcode = '40001'; end $$", "40001",
+          "SERIALIZATION" },
         { "do $$ begin raise exception 'no' using errcode = '53100'; end $$", "53100", "NO_SPACE" },
     };
 
@@ -172,11 +180,13 @@ static void a_transaction_is_kept_or_rolled_back(void)
 
     ok_err(depot_db_begin(db, NULL, &err), &err, "begin");
     ok(!depot_db_begin(db, NULL, &err) && err.code == DEPOT_E_BUG, "a second begin is a fault of the caller");
-    ok_err(depot_db_sql(db, NULL, "insert into item (name) values ('kept')", DEPOT_NO_VALS, NULL, &err), &err, "insert");
+    ok_err(depot_db_sql(db, NULL, "insert into item (name) values ('kept')", DEPOT_NO_VALS, NULL, &err), &err,
+           "insert");
     ok_err(depot_db_commit(db, &err), &err, "commit");
     ok(!depot_db_commit(db, &err) && err.code == DEPOT_E_BUG, "nothing left to commit");
     ok_err(depot_db_begin(db, NULL, &err), &err, "begin again");
-    ok_err(depot_db_sql(db, NULL, "insert into item (name) values ('dropped')", DEPOT_NO_VALS, NULL, &err), &err, "insert");
+    ok_err(depot_db_sql(db, NULL, "insert into item (name) values ('dropped')", DEPOT_NO_VALS, NULL, &err), &err,
+           "insert");
     depot_db_close(&db);
     is_str(pgt_ask("select string_agg(name, ',') from item"), "kept", "closing rolls back what was not committed");
 
@@ -241,7 +251,8 @@ static void the_deadline_stops_a_statement(void)
     int64_t took = depot_now_ms() - began;
     is_str(depot_err_id(&err), "TIMEOUT", "by the deadline");
     ok(took >= 250 && took < 2000, "in time");
-    ok(!depot_db_sql(db, NULL, "select 1", DEPOT_NO_VALS, NULL, &err) && err.code == DEPOT_E_TIMEOUT, "nothing starts after it");
+    ok(!depot_db_sql(db, NULL, "select 1", DEPOT_NO_VALS, NULL, &err) && err.code == DEPOT_E_TIMEOUT,
+       "nothing starts after it");
     unit_leave(&u);
     is_str(backend(db), before, "the connection stays usable");
 
@@ -501,8 +512,12 @@ int main(void)
     pgt_do("create table item (id bigint generated by default as identity primary key, name text);"
            "create function set_app_user(who uuid) returns void language sql as"
            " $$ select set_config('app.current_user_id', who::text, true) $$");
-    const db_pool_options options = { .url = pg_cluster_url(pgt_cluster), .name = "depotd/test", .max = 6,
-                                      .statement_timeout_ms = 20000, .lock_timeout_ms = 2000, .idle_tx_timeout_ms = 30000 };
+    const db_pool_options options = { .url = pg_cluster_url(pgt_cluster),
+                                      .name = "depotd/test",
+                                      .max = 6,
+                                      .statement_timeout_ms = 20000,
+                                      .lock_timeout_ms = 2000,
+                                      .idle_tx_timeout_ms = 30000 };
     pool = db_pool_new(&options);
     run(values_come_back_as_they_went);
     run(affected_rows_are_counted);

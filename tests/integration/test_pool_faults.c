@@ -51,7 +51,8 @@ static void a_wrong_password_is_named_and_not_shown(void)
     contains(err.hint, "[database] url", "the hint names the option");
     ok(strstr(err.msg, wrong) == NULL && strstr(err.hint, wrong) == NULL, "the password is not shown");
     ok(strchr(err.msg, '\n') == NULL && strstr(err.msg, "LOCATION") == NULL, "one line");
-    ok(!db_connect(changed_url(depot_strf(pgt_arena, ":%s@", password()), "@"), "test", 5000, &db, &err), "no password");
+    ok(!db_connect(changed_url(depot_strf(pgt_arena, ":%s@", password()), "@"), "test", 5000, &db, &err),
+       "no password");
     contains(err.hint, "user and password in [database] url", "the same hint");
     ok(!db_connect(changed_url("/depot?", "/nothing_there?"), "test", 5000, &db, &err), "a database that is not there");
     is_str(err.sqlstate, "3D000", "its SQLSTATE");
@@ -81,7 +82,8 @@ static void a_host_that_does_not_answer_is_left(void)
     const char *dir = strstr(pg_cluster_url(pgt_cluster), "host=") + 5;
     const char *host = depot_strndup(pgt_arena, dir, strcspn(dir, "&"));
     /* 192.0.2.0/24 is for documentation: nobody answers there, or the network refuses it. */
-    const char *url = depot_strf(pgt_arena, "postgresql://depot:%s@/depot?host=192.0.2.1,%s&port=5432,5432", password(), host);
+    const char *url =
+        depot_strf(pgt_arena, "postgresql://depot:%s@/depot?host=192.0.2.1,%s&port=5432,5432", password(), host);
 
     int64_t began = depot_now_ms();
     ok_err(db_connect(url, "test", 4000, &db, &err), &err, "the second host is reached");
@@ -225,8 +227,10 @@ static void what_is_lost_is_told_apart(void)
 
     break_during(pool, &writing, NULL, "DB_COMMIT_UNKNOWN", "a commit without an answer");
     break_during(pool, &reading, NULL, "DB_UNAVAILABLE", "the end of a transaction that only read");
-    break_during(pool, &writing, "insert into note values ('in')", "DB_UNAVAILABLE", "a statement inside of a transaction");
-    break_during(pool, NULL, "insert into note values ('auto')", "DB_COMMIT_UNKNOWN", "a statement that commits by itself");
+    break_during(pool, &writing, "insert into note values ('in')", "DB_UNAVAILABLE",
+                 "a statement inside of a transaction");
+    break_during(pool, NULL, "insert into note values ('auto')", "DB_COMMIT_UNKNOWN",
+                 "a statement that commits by itself");
     db_pool_free(pool);
 }
 
@@ -240,7 +244,8 @@ static void a_session_that_the_server_ends_has_done_nothing(void)
     ok_err(db_pool_open(pool, true, &db, &err), &err, "a connection");
     breaker b = { .how = depot_strf(pgt_arena, "select pg_terminate_backend(%d)", (int)backend_of(db)) };
     ok(pthread_create(&thread, NULL, break_later, &b) == 0, "somebody who ends the session");
-    ok(!depot_db_sql(db, NULL, "insert into note select 'ended' from (select pg_sleep(20)) s", DEPOT_NO_VALS, NULL, &err),
+    ok(!depot_db_sql(db, NULL, "insert into note select 'ended' from (select pg_sleep(20)) s", DEPOT_NO_VALS, NULL,
+                     &err),
        "a statement that commits by itself");
     pthread_join(thread, NULL);
     is_str(err.sqlstate, "57P01", "the server said that it gives up");

@@ -1,6 +1,6 @@
 /* pg-tmp.c - a throw-away PostgreSQL for a shell or Python test: `pg-tmp DIR [name=value ...]` starts one, prints its
- * connection strings as lines "url ...", "owner_url ...", "super_url ...", waits for the end of its input or SIGTERM, and
- * removes it. */
+ * connection strings as lines "url ...", "owner_url ...", "super_url ...", waits for the end of its input or SIGTERM,
+ * and removes it. */
 #include <signal.h>
 #include <stdio.h>
 #include <unistd.h>

@@ -1,5 +1,5 @@
-/* pgtest.h - for C tests against a real PostgreSQL: a throw-away cluster for the program's life, and short ways to look at
- * it. Include it after tap.h. */
+/* pgtest.h - for C tests against a real PostgreSQL: a throw-away cluster for the program's life, and short ways to look
+ * at it. Include it after tap.h. */
 #ifndef PGTEST_H
 #define PGTEST_H
 
@@ -82,7 +82,8 @@ static inline const char *pgt_ask(const char *sql)
         printf("# %s: %s\n", sql, err.msg);
         return NULL;
     }
-    return depot_rows_count(rows) == 0 || depot_rows_cols(rows) == 0 ? NULL : depot_text(rows, 0, depot_rows_name(rows, 0));
+    return depot_rows_count(rows) == 0 || depot_rows_cols(rows) == 0 ? NULL
+                                                                     : depot_text(rows, 0, depot_rows_name(rows, 0));
 }
 
 static inline void pgt_do(const char *sql)
