@@ -70,7 +70,7 @@ export DEPOT_IMPORT DEPOT_API_ADDR PGFLOW_ADMIN_ADDR
 "$build/depotd" --config "$conf" --state "$state" --foreground > "$top/depotd.log" 2>&1 &
 pid=$!
 n=0
-until ctl ready > /dev/null 2>&1; do
+until ctl status > /dev/null 2>&1; do
     n=$((n + 1))
     if [ $n -ge 600 ] || ! kill -0 "$pid" 2>/dev/null; then
         echo "depotd did not become ready" >&2
@@ -83,9 +83,11 @@ ctl status
 say "find files and emit an event for each; the hook in 90-demo.ini makes each a job"
 began=$(date +%s.%N)
 left=$limit
-for dir in $inputs; do
-    [ "$left" -gt 0 ] || break
-    sed -i "s/^;*limit = .*/limit = $left/" "$conf/90-demo.ini"
+set -- $inputs
+for dir; do
+    # an equal share of what is left, so that all kinds of files come in
+    sed -i "s/^;*limit = .*/limit = $(((left + $# - 1) / $#))/" "$conf/90-demo.ini"
+    shift
     ctl --json config reload > /dev/null
     found=$(ctl --json task run demo.scan --args "{\"place\": \"$dir\"}" | field '["result"]["files"]')
     printf '%8d files below %s\n' "$found" "$dir"
