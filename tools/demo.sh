@@ -83,6 +83,7 @@ ctl status
 say "find files and emit an event for each; the hook in 90-demo.ini makes each a job"
 began=$(date +%s.%N)
 left=$limit
+# shellcheck disable=SC2086  # a list of folders, without blanks in their names
 set -- $inputs
 for dir; do
     # an equal share of what is left, so that all kinds of files come in

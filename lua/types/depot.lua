@@ -1,0 +1,183 @@
+---@meta
+-- Everything that scripts of depotd can call. Made by depotd from its tables: changes are lost.
+
+---@class depot.Error
+---@field code string
+---@field message string
+---@field hint? string
+---@field where? string file:line
+---@field retry "no"|"safe"|"uncertain"
+---@field sqlstate? string
+
+---@class depot.Job
+---@field id string
+---@field queue string
+---@field attempt integer from 1
+---@field args table
+local Job = {}
+
+---Writes to the log.
+---@param level "debug"|"info"|"warn"|"error"
+---@param message any
+---@param fields? table
+function Job:log(level, message, fields) end
+
+---Ends this attempt with an error of the script's own code; retry is "no" unless given.
+---@param code string
+---@param message string
+---@param opts? {retry?: string, hint?: string}
+function Job:fail(code, message, opts) end
+
+depot = {}
+
+---What JSON null and SQL null are in tables.
+---@type userdata
+depot.null = nil
+
+---Marks a table as an array, so that it is [] in JSON even when empty.
+---@param t? table
+---@return table
+function depot.array(t) end
+
+---Raises an error of the script's own code; retry is "no" (default), "safe" or "uncertain".
+---@param err {code: string, message: string, hint?: string, retry?: string}
+function depot.fail(err) end
+
+---Declares, at the top of a handler's file, what runs jobs of this type.
+---@param name string
+---@return fun(def: {run: fun(job: depot.Job): any, timeout?: string|number, max_attempts?: integer})
+function depot.job(name) end
+
+depot.json = {}
+
+---The value of a JSON text; null becomes depot.null.
+---@param text string
+---@return any
+function depot.json.decode(text) end
+
+---Compact JSON with sorted keys.
+---@param value any
+---@return string
+function depot.json.encode(value) end
+
+depot.log = {}
+
+---Writes to the log, at level debug.
+---@param message any
+---@param fields? table
+function depot.log.debug(message, fields) end
+
+---Writes to the log: a human must act.
+---@param message any
+---@param fields? table
+function depot.log.error(message, fields) end
+
+---Writes to the log: a change of state.
+---@param message any
+---@param fields? table
+function depot.log.info(message, fields) end
+
+---Writes to the log: healed itself, or degraded.
+---@param message any
+---@param fields? table
+function depot.log.warn(message, fields) end
+
+---Seconds since 1970, with microseconds.
+---@return number
+function depot.now() end
+
+---Waits: "500ms", "10s", or a number of seconds.
+---@param duration string|number
+function depot.sleep(duration) end
+
+---Calls f; its results, or nil and the error as a table.
+---@param f fun(...): ...
+---@param ... any
+---@return ...
+function depot.try(f, ...) end
+
+---A new random UUID.
+---@return string
+function depot.uuid() end
+
+depot.db = {}
+
+---Runs one statement with $1, $2 … and returns how many rows it changed.
+---@param sql string
+---@param ... any
+---@return integer
+function depot.db:exec(sql, ...) end
+
+---The first row as {column = value}, with depot.null for null; nil if there is none.
+---@param sql string
+---@param ... any
+---@return table?
+function depot.db:row(sql, ...) end
+
+---All rows.
+---@param sql string
+---@param ... any
+---@return table[]
+function depot.db:rows(sql, ...) end
+
+---Runs f in a transaction: committed when f returns, rolled back when it raises.
+---@param f fun(tx: table): ...
+---@param opts? {read_only?: boolean, serializable?: boolean}
+---@return ...
+function depot.db:tx(f, opts) end
+
+---The first column of the first row; nil for null or no row.
+---@param sql string
+---@param ... any
+---@return any
+function depot.db:value(sql, ...) end
+
+depot.event = {}
+
+---Emits an event; when it returns, the durable hooks of the event are recorded.
+---@param name string
+---@param payload? table
+function depot.event.emit(name, payload) end
+
+depot.storage = {}
+
+---store bytes; returns {sha, bytes, stored_bytes, existed}; durable when it returns
+---@param data string
+---@return table
+function depot.storage.put(data) end
+
+---store a file that lies below a folder of [plugin storage] import; returns {sha, bytes, stored_bytes, existed}
+---@param path string
+---@return table
+function depot.storage.put_file(path) end
+
+---content of an object, verified; opts: {max_bytes = n} for its beginning only
+---@param sha string
+---@param opts? table
+---@return string
+function depot.storage.get(sha, opts) end
+
+---write the manifest that ties an object to an asset; returns its depot:// pointer
+---@param project string
+---@param asset string
+---@param filename string
+---@param sha string
+---@return string
+function depot.storage.ref(project, asset, filename, sha) end
+
+depot.queue = {}
+
+---make a job; opts: {delay = "10s", run_at, priority, max_attempts, key}; returns its id, or the id of the job that has this key already
+---@param queue string
+---@param type string
+---@param args? any
+---@param opts? table
+---@return string
+function depot.queue.enqueue(queue, type, args, opts) end
+
+depot.demo = {}
+
+---files found by this process
+---@return integer
+function depot.demo.found() end
+
