@@ -63,7 +63,10 @@ bool api_open(host *h, const api_limits *limits, depot_err *err)
 {
     depot_arena *arena = depot_arena_new();
     api         *a = depot_alloc(arena, sizeof(*a));
+    uint8_t      random[4];
 
+    depot_random(random, sizeof(random));
+    depot_hex(random, sizeof(random), a->id_prefix);
     a->arena = arena;
     a->host = h;
     a->core = host_plugin(h, 0);

@@ -21,7 +21,7 @@ enum {
 typedef struct entry {
     uint64_t   number; /* 0: free */
     uint8_t    hash[32];
-    char       name[65];
+    char       actor[ACTOR_SIZE]; /* "token:NAME" */
     depot_role role;
     int64_t    expires_us; /* wall clock; INT64_MAX: never */
     int64_t    checked_ms;
@@ -139,7 +139,7 @@ static bool judge(const entry *e, const token_parts *given, identity *out, depot
         return refuse(err);
     }
     out->role = e->role;
-    snprintf(out->actor, sizeof(out->actor), "token:%s", e->name);
+    memcpy(out->actor, e->actor, sizeof(out->actor));
     return true;
 }
 
@@ -314,7 +314,7 @@ static bool read_row(auth *a, const token_parts *parts, entry *out, bool *found,
     out->refused = depot_bool(rows, 0, "revoked") || strlen(hash) != 64 || !depot_unhex(hash, 32, out->hash);
     out->expires_us = depot_bool(rows, 0, "expires") ? depot_int(rows, 0, "expires_us") : INT64_MAX;
     out->checked_ms = depot_now_ms();
-    snprintf(out->name, sizeof(out->name), "%s", depot_text(rows, 0, "name"));
+    snprintf(out->actor, sizeof(out->actor), "token:%s", depot_text(rows, 0, "name"));
     /* only for people to see which tokens are in use: a standby cannot write it, and need not */
     if (depot_bool(rows, 0, "stale") && token_same_hash(out->hash, parts->hash) &&
         !depot_sql(a->core, arena, "update depot.token set last_used_at = now() where id = $1",
@@ -408,7 +408,7 @@ bool auth_admin_open(auth *a, const char *state_dir, depot_err *err)
         return DEPOT_FAIL(err, BUG, "the admin token is none");
     }
     pthread_mutex_lock(&a->lock);
-    a->admin = (entry){ .number = parts.number, .name = "admin", .role = DEPOT_ADMIN, .expires_us = INT64_MAX };
+    a->admin = (entry){ .number = parts.number, .actor = "token:admin", .role = DEPOT_ADMIN, .expires_us = INT64_MAX };
     memcpy(a->admin.hash, parts.hash, sizeof(parts.hash));
     pthread_mutex_unlock(&a->lock);
     return true;

@@ -11,9 +11,10 @@
 
 typedef struct auth auth;
 
+enum { ACTOR_SIZE = 80 };
 typedef struct identity {
     depot_role role;
-    char       actor[80]; /* "token:ci", "uid:0", "anonymous" */
+    char       actor[ACTOR_SIZE]; /* "token:ci", "uid:0", "anonymous" */
 } identity;
 
 typedef enum auth_answer { AUTH_KNOWN, AUTH_REFUSED, AUTH_LOOK_UP } auth_answer;

@@ -23,6 +23,8 @@ typedef struct api {
     atomic_llong  max_body, request_timeout_ms;
     atomic_bool   metrics_open, ready;
     atomic_llong  in_flight;
+    atomic_ulong  next_id;      /* of requests */
+    char          id_prefix[9];
     int64_t       started_ms;
     pthread_mutex_t lock; /* guards why */
     char            why[256];

@@ -118,12 +118,15 @@ void req_record(depot_req *req, const depot_err *err)
     int64_t            us = depot_now_us() - req->started_us;
     int                status = req->reply.status != 0 ? req->reply.status : err != NULL ? depot_err_http(err) : 204;
     const char        *route = entry == NULL ? "none" : entry->route->path;
-    char               code[12];
+    char               code[4];
 
     if (err != NULL && !req->reply.stream) {
         status = depot_err_http(err);
     }
-    snprintf(code, sizeof(code), "%d", status);
+    for (int i = 2, left = status; i >= 0; i--, left /= 10) {
+        code[i] = (char)('0' + left % 10);
+    }
+    code[3] = '\0';
     metrics_add("depot_http_requests_total", DEPOT_LABELS(route, known_method(req->method), code), 1);
     metrics_observe("depot_http_request_seconds", DEPOT_LABELS(route), (double)us / 1e6);
     write_line(req, status, us, err);

@@ -55,13 +55,19 @@ int64_t depot_req_body_size(depot_req *req)
     return req->content_length;
 }
 
-/* Waits under the lock until woken or a slice is over; false when the unit of work or the client is at its end. */
-static bool wait_for_client(depot_req *req, depot_err *err)
+/* false when the client or the unit of work is at its end. */
+static bool may_go_on(const depot_req *req, depot_err *err)
 {
     if (atomic_load(&req->gone)) {
         return DEPOT_FAIL(err, CANCELED, "the client closed the connection");
     }
-    if (!unit_check(err)) {
+    return unit_check(err);
+}
+
+/* Waits under the lock until woken or a slice is over. */
+static bool wait_for_client(depot_req *req, depot_err *err)
+{
+    if (!may_go_on(req, err)) {
         return false;
     }
     (void)clock_cond_wait(&req->changed, &req->lock, depot_now_ms() + unit_remaining_ms(SLICE_MS));
@@ -70,7 +76,7 @@ static bool wait_for_client(depot_req *req, depot_err *err)
 
 bool depot_req_read(depot_req *req, void *buf, size_t size, size_t *out_n, depot_err *err)
 {
-    bool ok = unit_check(err); /* also while a client keeps it busy */
+    bool ok = unit_check(err); /* also while a client keeps it busy; what came before it went can be read */
 
     pthread_mutex_lock(&req->lock);
     while (ok && req->up.len == 0 && !req->fed && !req->too_large) {
@@ -210,7 +216,7 @@ bool depot_reply_begin(depot_req *req, int status, const char *content_type, int
 bool depot_reply_write(depot_req *req, const void *p, size_t n, depot_err *err)
 {
     const char *bytes = p;
-    bool        ok = unit_check(err);
+    bool        ok = may_go_on(req, err);
 
     if (!req->reply.stream) {
         return DEPOT_FAIL(err, BUG, "a streamed reply was written before it was begun");

@@ -24,21 +24,28 @@ static void keep_header(void *arg, const char *name, const char *value)
     req->in_headers = h;
 }
 
+/* Unique within the process, and in all likelihood among processes: eight random digits of the process, and a count. */
+static const char *make_id(depot_arena *arena)
+{
+    static const char digits[] = "0123456789abcdef";
+    unsigned long     n = atomic_fetch_add(&api_self->next_id, 1);
+    char             *id = depot_alloc(arena, 17);
+
+    memcpy(id, api_self->id_prefix, 8);
+    for (int i = 15; i >= 8; i--, n >>= 4) {
+        id[i] = digits[n & 15];
+    }
+    return id;
+}
+
 /* A caller's own id is kept if it can do no harm in logs. */
 static const char *choose_id(depot_req *req)
 {
     static const char allowed[] = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_.";
     const char       *given = depot_req_header(req, "X-Request-Id");
     size_t            n = given == NULL ? 0 : strspn(given, allowed);
-    uint8_t           random[8];
 
-    if (n > 0 && n <= 64 && given[n] == '\0') {
-        return given;
-    }
-    char *id = depot_alloc(req->arena, 2 * sizeof(random) + 1);
-    depot_random(random, sizeof(random));
-    depot_hex(random, sizeof(random), id);
-    return id;
+    return n > 0 && n <= 64 && given[n] == '\0' ? given : make_id(req->arena);
 }
 
 /* "x-api-key" if there is one: a wrong key is not rescued by a right bearer token. */

@@ -93,6 +93,12 @@ static bool parse_path(depot_arena *arena, const char *s, const char *end, req_t
 
 static bool parse_query(depot_arena *arena, const char *s, const char *end, req_target *out, depot_err *err)
 {
+    size_t most = 1;
+
+    for (const char *c = s; c < end && most < TARGET_PARAMS; c++) {
+        most += *c == '&';
+    }
+    out->params = depot_alloc(arena, most * sizeof(*out->params));
     while (s < end) {
         const char *and = memchr(s, '&', (size_t)(end - s));
         const char *stop = and == NULL ? end : and;
@@ -136,6 +142,7 @@ bool target_parse(depot_arena *arena, const char *text, size_t n, req_target *ou
     out->path = "";
     out->n_segments = 0;
     out->n_params = 0;
+    out->params = NULL;
     if (n > TARGET_MAX) {
         return DEPOT_FAIL(err, TOO_LARGE, "the request target is longer than %d bytes", TARGET_MAX);
     }

@@ -14,10 +14,10 @@ typedef struct target_param {
 
 /* "/" has no segments; a doubled or trailing slash gives an empty segment, which no route has. */
 typedef struct req_target {
-    const char  *path; /* as received, without the query: for logs */
-    size_t       n_segments, n_params;
-    const char  *segments[TARGET_SEGMENTS]; /* decoded; never "." or ".." */
-    target_param params[TARGET_PARAMS];
+    const char   *path; /* as received, without the query: for logs */
+    size_t        n_segments, n_params;
+    const char   *segments[TARGET_SEGMENTS]; /* decoded; never "." or ".." */
+    target_param *params;                    /* NULL when there is no query */
 } req_target;
 
 /* Fails with MALFORMED (TOO_LARGE past TARGET_MAX). Refused: bytes that must be percent-encoded, bad escapes, %00 and other
