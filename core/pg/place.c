@@ -2,6 +2,7 @@
  * give the server only folders in it, so that nothing we read or write can be exchanged under us. */
 #include <errno.h>
 #include <fcntl.h>
+#include <glob.h>
 #include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -10,6 +11,7 @@
 #include <sys/file.h>
 #include <sys/stat.h>
 #include <sys/statvfs.h>
+#include <time.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -18,6 +20,7 @@
 #define EMBEDDED_ROOT "/var/lib/depotd-embedded"
 #define THROWAWAY_ROOT "/tmp/depotd-throwaway-"
 #define THROWAWAY_MARK "throwaway"
+#define SWEEP_AFTER_S 600
 #define TEST_PROGRAM "/usr/bin/test"
 
 static const char *const service_users[] = { "depotd", "postgres" };
@@ -157,10 +160,36 @@ static bool set_aside(depot_arena *arena, const char *root, depot_err *err)
     return true;
 }
 
+/* What throw-away clusters of processes that were killed left: old, ours, and nobody holds its lock. */
+static void sweep(depot_arena *arena)
+{
+    glob_t found;
+
+    if (glob(THROWAWAY_ROOT "*", 0, NULL, &found) != 0) {
+        return;
+    }
+    for (size_t i = 0; i < found.gl_pathc; i++) {
+        const char *lock = depot_strf(arena, "%s/lock", found.gl_pathv[i]);
+        struct stat st;
+        depot_err   err = { 0 };
+        DEPOT_AUTO(depot_fd_close) int fd = -1;
+        if (lstat(found.gl_pathv[i], &st) != 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid() ||
+            st.st_mtime > time(NULL) - SWEEP_AFTER_S) {
+            continue;
+        }
+        fd = open(lock, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+        if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && !depot_remove_tree(found.gl_pathv[i], &err)) {
+            log_err("pg", DEPOT_LOG_WARN, "pg.not_removed", &err);
+        }
+    }
+    globfree(&found);
+}
+
 /* A new place for a folder that the service user cannot reach. */
 static bool place_elsewhere(depot_arena *arena, pg_place *place, depot_err *err)
 {
     if (place->throwaway) {
+        sweep(arena);
         char *pattern = depot_strdup(arena, THROWAWAY_ROOT "XXXXXX");
         if (mkdtemp(pattern) == NULL) {
             return DEPOT_FAIL_ERRNO(err, "cannot make a folder below /tmp");

@@ -402,6 +402,25 @@ static void a_throw_away_one_leaves_nothing(void)
     ok(exists(in(options.dir, "file")), "and left alone");
 }
 
+static void what_killed_ones_left_is_swept(void)
+{
+    static const char left[] = "/tmp/depotd-throwaway-left-by-a-test";
+    const struct timespec old[2] = { { .tv_sec = 1000000000 }, { .tv_sec = 1000000000 } };
+    pg_cluster_options    options = { .dir = in(pgt_root, "sweeper"), .throwaway = true };
+    depot_err             err = { 0 };
+
+    if (geteuid() != 0) {
+        skip("a sweep of what is left below /tmp", "only root's clusters are put there");
+        return;
+    }
+    ok(depot_mkdirs(left, 0755, &err) && chmod(pgt_root, 0700) == 0, "a folder of a cluster whose process was killed");
+    write_text(in(left, "lock"), "");
+    ok(utimensat(AT_FDCWD, left, old, 0) == 0, "long ago");
+    pg_cluster *c = start(&options, &err);
+    ok(c != NULL && !exists(left), "goes when the next one starts");
+    pg_cluster_free(c);
+}
+
 static void a_long_path_gets_a_short_socket(void)
 {
     const char *deep = pgt_dir("deep");
@@ -553,6 +572,7 @@ int main(void)
     run(what_cannot_be_is_said);
     run(a_canceled_start_ends_soon);
     run(a_throw_away_one_leaves_nothing);
+    run(what_killed_ones_left_is_swept);
     run(a_long_path_gets_a_short_socket);
     run(a_user_without_an_entry_is_told);
     run(a_full_disk_is_told);
