@@ -4,7 +4,7 @@
 
 #include "queue.h"
 
-enum { POLL_LEAST_MS = 250, POLL_MOST_MS = 1000, RETRY_LEAST_MS = 100, RETRY_MOST_MS = 2000, LUA_PAUSE_MS = 200 };
+enum { POLL_LEAST_MS = 250, POLL_MOST_MS = 1000, RETRY_LEAST_MS = 100, RETRY_MOST_MS = 2000, LUA_PAUSE_MS = 200, RESERVE = 16 };
 
 static const char finish_sql[] = "select job, token, accepted, status, queue, outcome from queue.finish($1)";
 static const char claim_sql[] = "select id, token, queue, job_type, args, attempt, max_attempts, lease_ms"
@@ -13,6 +13,17 @@ static const char held_sql[] = "select id, token, queue, job_type, args, attempt
                                " from queue.held($1, $2 * interval '1 millisecond')";
 
 /* ---- how much there is room for ---- */
+
+/* Schedules and hooks run in the same workers: jobs leave them a sixteenth. */
+static int64_t script_room(queue *q)
+{
+    int64_t capacity = depot_now_ms() < q->lua_pause_ms ? 0 : depot_script_capacity(q->ctx);
+
+    pthread_mutex_lock(&q->lock);
+    int64_t running = (int64_t)q->running[1].n;
+    pthread_mutex_unlock(&q->lock);
+    return capacity - (capacity + running) / RESERVE;
+}
 
 typedef struct wish {
     int64_t     n;
@@ -24,7 +35,7 @@ typedef struct wish {
 static wish wanted(queue *q)
 {
     const queue_options *o = depot_options(q->ctx);
-    int64_t              lua = depot_now_ms() < q->lua_pause_ms ? 0 : depot_script_capacity(q->ctx);
+    int64_t              lua = script_room(q);
     wish                 w = { 0 };
 
     pthread_mutex_lock(&q->lock);
@@ -86,7 +97,7 @@ static void not_begun(queue *q, job *j, const depot_err *err)
 static void start_jobs(queue *q)
 {
     for (int is_lua = 0; is_lua < 2; is_lua++) {
-        while (!is_lua || (depot_now_ms() >= q->lua_pause_ms && depot_script_capacity(q->ctx) > 0)) {
+        while (!is_lua || script_room(q) > 0) {
             job      *j = next_waiting(q, is_lua);
             depot_err err = { 0 };
             if (j == NULL) {

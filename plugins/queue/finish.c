@@ -88,12 +88,12 @@ static bool send_first(queue *q, depot_err *err)
     return true;
 }
 
-/* The database cannot store what this one says (a NUL in a text, a number out of range): the job fails by it. */
+/* The database does not take what this one says: the job fails by it. */
 static void blame_first(queue *q, const depot_err *why)
 {
     depot_err bad = { 0 };
 
-    (void)depot_fail(&bad, DEPOT_E_BAD_PAYLOAD, __FILE__, __LINE__, "the handler's result cannot be stored: %s", why->msg);
+    (void)depot_fail(&bad, DEPOT_E_BAD_PAYLOAD, __FILE__, __LINE__, "the result cannot be stored: %s", why->msg);
     pthread_mutex_lock(&q->lock);
     job *j = q->ended.first;
     depot_buf_reset(&j->result);
@@ -101,22 +101,30 @@ static void blame_first(queue *q, const depot_err *why)
     pthread_mutex_unlock(&q->lock);
 }
 
+/* False: the database is away. What it refuses twice is let go: the lease runs out, and the reaper ends the attempt. */
+static bool settle_first(queue *q, depot_err *err)
+{
+    for (int try = 0; try < 2; try++) {
+        depot_err why = { 0 };
+        if (send_first(q, &why)) {
+            return true;
+        }
+        if (why.code != DEPOT_E_DB) {
+            *err = why;
+            return depot_wrap(err, "write results");
+        }
+        depot_log_err(q->ctx, DEPOT_LOG_ERROR, "queue.result_refused", &why);
+        blame_first(q, &why);
+    }
+    drop_first(q);
+    return true;
+}
+
 bool finish_one_by_one(queue *q, size_t n, depot_err *err)
 {
     for (size_t i = 0; i < n; i++) {
-        depot_err why = { 0 };
-        if (send_first(q, &why)) {
-            continue;
-        }
-        bool is_refused = why.code == DEPOT_E_DB && why.sqlstate[0] == '2' && why.sqlstate[1] == '2';
-        if (is_refused) {
-            depot_log_err(q->ctx, DEPOT_LOG_WARN, "queue.bad_result", &why);
-            blame_first(q, &why);
-            why = (depot_err){ 0 };
-        }
-        if (!is_refused || !send_first(q, &why)) {
-            *err = why;
-            return depot_wrap(err, "write results");
+        if (!settle_first(q, err)) {
+            return false;
         }
     }
     return true;
