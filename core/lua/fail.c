@@ -163,11 +163,12 @@ static bool find_retry(const char *name, depot_retry *out)
     return false;
 }
 
-/* A code of ours, when its class is the wanted one; else the script's own code, which counts as one of that class. */
+/* A code of ours, when its class is the wanted one; else the script's own code, which counts as one of that class: as one that
+ * may be tried again when the script says nothing. */
 static void set_code(depot_err *err, const char *code, const char *retry)
 {
     depot_err   known = { .code = depot_code_by_id(code) };
-    depot_retry wanted = DEPOT_RETRY_NO;
+    depot_retry wanted = DEPOT_RETRY_SAFE;
     bool        given = find_retry(retry, &wanted);
 
     if ((known.code != DEPOT_E_UNKNOWN || strcmp(code, "UNKNOWN") == 0) && (!given || depot_err_retry(&known) == wanted)) {
