@@ -82,7 +82,7 @@ static depot_event *event_new(const char *name, const depot_json *payload, depot
     const char  *text = payload == NULL ? "{}" : depot_json_text(arena, payload);
 
     *event = (depot_event){ .arena = arena, .name = depot_strdup(arena, name), .id = depot_uuid(arena),
-                            .at = depot_format_time(arena, depot_wall_us()), .depth = depth };
+                            .at = depot_format_time(arena, depot_wall_us()), .text = depot_strdup(arena, text), .depth = depth };
     event->payload = depot_json_parse(arena, text, strlen(text), err);
     atomic_init(&event->refs, 1);
     if (event->payload == NULL) {
@@ -157,11 +157,15 @@ static void run_subscriptions(const depot_event *event)
 
 static void deliver(delivery *d)
 {
-    depot_err err = { 0 };
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    const depot_event                        *from = d->event;
+    depot_err                                 err = { 0 };
+    depot_event own = { .arena = arena, .name = from->name, .id = from->id, .at = from->at, .text = from->text, .depth = from->depth };
 
-    if (!d->has_hook) {
-        run_subscriptions(d->event);
-    } else if (!run_hook(&d->hook, d->event, false, &err)) {
+    own.payload = depot_json_parse(arena, from->text, strlen(from->text), &err);
+    if (own.payload != NULL && !d->has_hook) {
+        run_subscriptions(&own);
+    } else if (own.payload == NULL || !run_hook(&d->hook, &own, false, &err)) {
         log_err("core", DEPOT_LOG_ERROR, "hook.failed", &err);
     }
     event_unref(d->event);

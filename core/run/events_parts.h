@@ -30,7 +30,8 @@ typedef struct hook {
 struct depot_event {
     depot_arena      *arena;
     const char       *name, *id, *at;
-    const depot_json *payload;
+    const char       *text;    /* of the payload, for the threads that it is handed to */
+    const depot_json *payload; /* of one thread: JSON values count their uses */
     int               depth; /* of the hook that emitted it; 0: none did */
     atomic_size_t     refs;
 };

@@ -20,7 +20,7 @@ typedef struct node {
     sched      *sched;
 } node;
 
-static pthread_mutex_t st_lock = PTHREAD_MUTEX_INITIALIZER; /* guards the rest but st_sections */
+static pthread_mutex_t st_lock = PTHREAD_MUTEX_INITIALIZER; /* guards the rest */
 static section         st_sections[16];
 static size_t          st_n;
 static depot_task_row  st_tasks[4];
@@ -30,14 +30,29 @@ static int             st_calls, st_running, st_most;  /* of tasks: begun, going
 static int             st_ticks[4];                    /* of housekeeping, by number */
 static char            st_last_args[256];
 
+/* A copy, so that a test may change a section while schedulers look. */
 static inline const void *st_next(size_t *it, const char **out_name)
 {
-    if (*it >= st_n) {
-        return NULL;
+    static _Thread_local section copy;
+
+    pthread_mutex_lock(&st_lock);
+    bool more = *it < st_n;
+    if (more) {
+        copy = st_sections[(*it)++];
     }
-    *out_name = st_sections[*it].name;
-    return &st_sections[(*it)++].o;
+    pthread_mutex_unlock(&st_lock);
+    *out_name = copy.name;
+    return more ? &copy.o : NULL;
 }
+
+/* Changes the first section: ST_CHANGE(enabled = false); */
+#define ST_CHANGE(statement)                                                                                               \
+    do {                                                                                                                   \
+        sched_options *o_ = &st_sections[0].o;                                                                             \
+        pthread_mutex_lock(&st_lock);                                                                                      \
+        o_->statement;                                                                                                     \
+        pthread_mutex_unlock(&st_lock);                                                                                    \
+    } while (0)
 
 static inline const depot_task_row *st_next_task(size_t *it)
 {
@@ -102,12 +117,17 @@ static inline const char *st_events_text(void)
     return text;
 }
 
-static inline int st_calls_now(void)
+static inline int st_read(const int *number)
 {
     pthread_mutex_lock(&st_lock);
-    int n = st_calls;
+    int n = *number;
     pthread_mutex_unlock(&st_lock);
     return n;
+}
+
+static inline int st_calls_now(void)
+{
+    return st_read(&st_calls);
 }
 
 /* ---- daemons ---- */
