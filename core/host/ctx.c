@@ -98,6 +98,15 @@ bool depot_sql(depot_ctx *ctx, depot_arena *arena, const char *sql, const depot_
     return db_pool_sql(pool, arena, sql, vals, n, out, err);
 }
 
+/* Memory as long as the process, for any thread: the host's arena is filled by one at a time. */
+static void *alloc_for_good(host *h, size_t size)
+{
+    pthread_mutex_lock(&h->lock);
+    void *p = depot_alloc(h->arena, size);
+    pthread_mutex_unlock(&h->lock);
+    return p;
+}
+
 typedef struct heard {
     void (*fn)(void *arg, const char *payload);
     void *arg;
@@ -137,7 +146,7 @@ bool depot_listen(depot_ctx *ctx, const char *channel, void (*fn)(void *arg, con
         DEPOT_FAIL(err, UNAVAILABLE, "there is no direct connection to listen on");
         return depot_hint(err, "set [database] direct_url to the server itself, past the pooler");
     }
-    subscription *s = depot_alloc(ctx->host->arena, sizeof(*s));
+    subscription *s = alloc_for_good(ctx->host, sizeof(*s));
     *s = (subscription){ env->loop, fn, arg };
     return db_listener_add(env->listener, channel, on_notify, s, err);
 }
@@ -352,7 +361,7 @@ static void scrape(void *arg)
 
 void depot_on_scrape(depot_ctx *ctx, void (*fn)(depot_ctx *ctx))
 {
-    scraper *s = depot_alloc(ctx->host->arena, sizeof(*s));
+    scraper *s = alloc_for_good(ctx->host, sizeof(*s));
 
     *s = (scraper){ ctx, fn };
     metrics_collector_add(scrape, s);

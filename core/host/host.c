@@ -78,6 +78,9 @@ static void load_one(host *h, const conf_raw *raw, const char *name, const char 
         conf_problem(problems, file, line, NULL, "required: %s", err.msg);
         return;
     }
+    if (so != NULL && so[0] != '/') { /* as every path of conf.d; dlopen would look in the system's folders */
+        so = depot_strf(h->arena, "%s/%s", h->env->state_dir, so);
+    }
     if (host_load(h, name, so, must, &err)) {
         return;
     }
@@ -315,17 +318,27 @@ void host_reload(host *h)
     for (size_t i = 0; i < h->n; i++) {
         depot_ctx *ctx = h->plugins[i];
         depot_err  err = { 0 };
-        if (ctx->state == PLUGIN_STARTED && ctx->desc.reload != NULL && !ctx->desc.reload(ctx, &err)) {
-            log_err(ctx->name, DEPOT_LOG_ERROR, "plugin.reload_failed", &err);
-            depot_degraded(ctx, "reload", err.msg);
+        if (ctx->state != PLUGIN_STARTED || ctx->desc.reload == NULL) {
+            continue;
         }
+        bool ok = ctx->desc.reload(ctx, &err);
+        if (!ok) {
+            log_err(ctx->name, DEPOT_LOG_ERROR, "plugin.reload_failed", &err);
+        }
+        depot_degraded(ctx, "reload", ok ? NULL : err.msg);
     }
+}
+
+/* In a worker process a plugin without a worker role was not started: it has nothing to end. */
+static bool has_begun(const depot_ctx *ctx)
+{
+    return ctx->state == PLUGIN_STARTED && (!ctx->host->env->worker || ctx->desc.worker != NULL);
 }
 
 void host_drain(host *h)
 {
     for (size_t i = h->n; i-- > 0;) {
-        if (h->plugins[i]->state == PLUGIN_STARTED && h->plugins[i]->desc.drain != NULL) {
+        if (has_begun(h->plugins[i]) && h->plugins[i]->desc.drain != NULL) {
             atomic_store(&h->leaving, h->plugins[i]->name);
             h->plugins[i]->desc.drain(h->plugins[i]);
         }
@@ -336,7 +349,7 @@ void host_drain(host *h)
 void host_stop(host *h)
 {
     for (size_t i = h->n; i-- > 0;) {
-        if (h->plugins[i]->state == PLUGIN_STARTED && h->plugins[i]->desc.stop != NULL) {
+        if (has_begun(h->plugins[i]) && h->plugins[i]->desc.stop != NULL) {
             atomic_store(&h->leaving, h->plugins[i]->name);
             h->plugins[i]->desc.stop(h->plugins[i]);
         }
@@ -411,7 +424,7 @@ const void *host_service(host *h, const char *service, uint32_t version, depot_e
         return NULL;
     }
     for (size_t s = 0; s < who->n_services; s++) {
-        if (strcmp(who->services[s].name, service) == 0) {
+        if (strcmp(who->services[s].name, service) == 0 && who->services[s].version >= version) {
             return who->services[s].table;
         }
     }

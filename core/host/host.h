@@ -76,7 +76,7 @@ bool host_resolve(host *h, depot_err *err) DEPOT_MUST_USE;        /* services an
 bool host_start(host *h, bool early, depot_err *err) DEPOT_MUST_USE; /* false: a required plugin failed */
 void host_reload(host *h);
 void host_drain(host *h);
-void host_stop(host *h); /* reverse order */
+void host_stop(host *h); /* reverse order; like host_drain, in a worker process only plugins that have a worker role */
 const char *host_leaving(host *h); /* the plugin whose drain or stop is running, NULL: none; any thread */
 
 size_t     host_count(const host *h);

@@ -17,13 +17,13 @@ typedef struct trouble {
 } trouble;
 
 struct host {
-    depot_arena *arena; /* plugins live as long as the process */
+    depot_arena *arena; /* plugins live as long as the process; after the start only under the lock */
     host_env    *env;
     depot_ctx   *plugins[HOST_PLUGINS_MAX]; /* 0 is the core; in order of start after host_resolve */
     size_t       n;
     _Atomic(const char *) leaving; /* name of the plugin whose drain or stop is running */
     _Atomic(const conf *) conf;
-    pthread_mutex_t       lock; /* guards troubles */
+    pthread_mutex_t       lock; /* guards troubles and, after the start, arena */
     trouble               troubles[HOST_TROUBLES_MAX];
 };
 

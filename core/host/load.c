@@ -41,6 +41,16 @@ typedef struct table_any {
     uint32_t    n, row_size;
 } table_any;
 
+static bool bad_table(const depot_ctx *ctx, const char *table, const table_any *t, depot_err *err)
+{
+    if (t->n <= ROWS_MAX && (t->n == 0 || (t->rows != NULL && t->row_size != 0))) {
+        return false;
+    }
+    DEPOT_FAIL(err, ABI, "plugin %s: %s is no table of %u rows", ctx->name, table, t->n);
+    (void)depot_hint(err, "write DEPOT_TABLE(rows); a table has at most %d", ROWS_MAX);
+    return true;
+}
+
 /* Rows of an older header are shorter: what they lack reads as zero. */
 static void *rows_of(depot_arena *arena, const void *table, size_t size, size_t *out_n)
 {
@@ -49,10 +59,10 @@ static void *rows_of(depot_arena *arena, const void *table, size_t size, size_t 
     memcpy(&t, table, sizeof(t));
     char  *rows = depot_alloc(arena, (t.n + 1) * size);
     size_t take = t.row_size < size ? t.row_size : size;
-    for (size_t i = 0; i < t.n && t.n <= ROWS_MAX; i++) {
+    for (size_t i = 0; i < t.n; i++) {
         memcpy(rows + i * size, (const char *)t.rows + i * (size_t)t.row_size, take);
     }
-    *out_n = t.n <= ROWS_MAX ? t.n : 0;
+    *out_n = t.n;
     return rows;
 }
 
@@ -75,12 +85,16 @@ static const depot_field *fields_of(depot_arena *arena, const depot_field *rows,
     return out;
 }
 
-static void nested_rows(depot_ctx *ctx, depot_arena *arena, size_t field_size)
+static bool nested_rows(depot_ctx *ctx, depot_arena *arena, size_t field_size, depot_err *err)
 {
     for (size_t i = 0; i < ctx->n_sections; i++) {
         depot_section *s = (depot_section *)(uintptr_t)&ctx->sections[i]; /* our own copy of the rows */
         size_t         n;
-        s->options.rows = rows_of(arena, &s->options, sizeof(depot_field), &n);
+        table_any      t = { s->options.rows, s->options.n, s->options.row_size };
+        if (bad_table(ctx, s->kind == NULL ? "sections" : s->kind, &t, err)) {
+            return false;
+        }
+        s->options.rows = rows_of(arena, &t, sizeof(depot_field), &n);
         s->options.n = (uint32_t)n;
         s->options.row_size = sizeof(depot_field);
     }
@@ -97,48 +111,134 @@ static void nested_rows(depot_ctx *ctx, depot_arena *arena, size_t field_size)
         depot_event_row *e = (depot_event_row *)(uintptr_t)&ctx->events[i];
         e->payload = fields_of(arena, e->payload, field_size);
     }
+    return true;
 }
 
 #define ROWS(ctx, arena, member) ((ctx)->member = rows_of((arena), &(ctx)->desc.member, sizeof(*(ctx)->member), &(ctx)->n_##member))
+
+/* ---- checks ---- */
 
 static bool bad_row(const depot_ctx *ctx, const char *table, const char *name, const char *why, depot_err *err)
 {
     return DEPOT_FAIL(err, ABI, "plugin %s: %s row \"%s\" %s", ctx->name, table, name == NULL ? "" : name, why);
 }
 
-static bool check_names(const depot_ctx *ctx, depot_err *err)
+#define TABLE(member) #member, offsetof(depot_plugin, member), offsetof(depot_ctx, member), offsetof(depot_ctx, n_##member)
+#define MEMBER(T, member) (offsetof(T, member) + 1) /* 0 ends the list */
+
+/* Pointers that a row cannot do without; the first one is its name. */
+static const struct table_rule {
+    const char *table;
+    size_t      given, rows, n, row_size, needed[5];
+    const char *why;
+} table_rules[] = {
+    { TABLE(options), sizeof(depot_field), { MEMBER(depot_field, name), MEMBER(depot_field, doc) }, "has no name or no doc" },
+    { TABLE(sections), sizeof(depot_section), { MEMBER(depot_section, kind) }, "has no kind" },
+    { TABLE(needs), sizeof(depot_need), { MEMBER(depot_need, service) }, "has no service" },
+    { TABLE(services), sizeof(depot_service), { MEMBER(depot_service, name), MEMBER(depot_service, table) },
+      "has no name, version or table" },
+    { TABLE(events), sizeof(depot_event_row), { MEMBER(depot_event_row, name), MEMBER(depot_event_row, doc) }, "has no name or no doc" },
+    { TABLE(subscriptions), sizeof(depot_subscription), { MEMBER(depot_subscription, event), MEMBER(depot_subscription, fn) },
+      "has no event or no function" },
+    { TABLE(tasks), sizeof(depot_task_row), { MEMBER(depot_task_row, name), MEMBER(depot_task_row, fn), MEMBER(depot_task_row, doc) },
+      "has no name, function or doc" },
+    { TABLE(routes), sizeof(depot_route),
+      { MEMBER(depot_route, path), MEMBER(depot_route, method), MEMBER(depot_route, fn), MEMBER(depot_route, doc) },
+      "has no method, path, function or doc" },
+    { TABLE(lua), sizeof(depot_lua_fn),
+      { MEMBER(depot_lua_fn, name), MEMBER(depot_lua_fn, signature), MEMBER(depot_lua_fn, fn), MEMBER(depot_lua_fn, doc) },
+      "has no name, signature, function or doc" },
+    { TABLE(metrics), sizeof(depot_metric), { MEMBER(depot_metric, name), MEMBER(depot_metric, doc) }, "has no name or no doc" },
+};
+
+/* Before the rows are copied: is there what the descriptor says? */
+static bool check_tables(const depot_ctx *ctx, depot_err *err)
 {
-    for (size_t i = 0; i < ctx->n_options; i++) {
-        if (ctx->options[i].name == NULL || ctx->options[i].doc == NULL) {
-            return bad_row(ctx, "options", ctx->options[i].name, "has no name or no doc", err);
-        }
-        for (size_t k = 0; k < i; k++) {
-            if (strcmp(ctx->options[i].name, ctx->options[k].name) == 0) {
-                return bad_row(ctx, "options", ctx->options[i].name, "stands twice", err);
-            }
-        }
-    }
-    for (size_t i = 0; i < ctx->n_tasks; i++) {
-        if (ctx->tasks[i].name == NULL || ctx->tasks[i].fn == NULL || ctx->tasks[i].doc == NULL) {
-            return bad_row(ctx, "tasks", ctx->tasks[i].name, "has no name, function or doc", err);
-        }
-    }
-    for (size_t i = 0; i < ctx->n_routes; i++) {
-        if (ctx->routes[i].method == NULL || ctx->routes[i].path == NULL || ctx->routes[i].fn == NULL || ctx->routes[i].doc == NULL) {
-            return bad_row(ctx, "routes", ctx->routes[i].path, "has no method, path, function or doc", err);
-        }
-    }
-    for (size_t i = 0; i < ctx->n_lua; i++) {
-        if (ctx->lua[i].name == NULL || ctx->lua[i].signature == NULL || ctx->lua[i].fn == NULL || ctx->lua[i].doc == NULL) {
-            return bad_row(ctx, "lua", ctx->lua[i].name, "has no name, signature, function or doc", err);
-        }
-    }
-    for (size_t i = 0; i < ctx->n_services; i++) {
-        if (ctx->services[i].name == NULL || ctx->services[i].table == NULL || ctx->services[i].version == 0) {
-            return bad_row(ctx, "services", ctx->services[i].name, "has no name, version or table", err);
+    for (size_t i = 0; i < DEPOT_N(table_rules); i++) {
+        table_any t;
+        memcpy(&t, (const char *)&ctx->desc + table_rules[i].given, sizeof(t));
+        if (bad_table(ctx, table_rules[i].table, &t, err)) {
+            return false;
         }
     }
     return true;
+}
+
+static const void *pointer_at(const char *row, size_t member)
+{
+    const void *p;
+
+    memcpy(&p, row + member - 1, sizeof(p)); /* functions are as large as data pointers wherever dlsym works */
+    return p;
+}
+
+static bool check_rows(const depot_ctx *ctx, const struct table_rule *rule, depot_err *err)
+{
+    const char *rows;
+    size_t      n;
+
+    memcpy(&rows, (const char *)ctx + rule->rows, sizeof(rows));
+    memcpy(&n, (const char *)ctx + rule->n, sizeof(n));
+    for (size_t i = 0; i < n; i++) {
+        const char *row = rows + i * rule->row_size;
+        for (const size_t *member = rule->needed; *member != 0; member++) {
+            if (pointer_at(row, *member) == NULL) {
+                return bad_row(ctx, rule->table, pointer_at(row, rule->needed[0]), rule->why, err);
+            }
+        }
+    }
+    return true;
+}
+
+static bool check_fields(const depot_ctx *ctx, const char *table, const depot_field *rows, size_t n, depot_err *err)
+{
+    for (size_t i = 0; i < n; i++) {
+        if (rows[i].name == NULL) {
+            return bad_row(ctx, table, NULL, "has no name", err);
+        }
+        for (size_t k = 0; k < i; k++) {
+            if (strcmp(rows[i].name, rows[k].name) == 0) {
+                return bad_row(ctx, table, rows[i].name, "stands twice", err);
+            }
+        }
+    }
+    return true;
+}
+
+static bool check_tasks(const depot_ctx *ctx, depot_err *err)
+{
+    for (size_t i = 0; i < ctx->n_tasks; i++) {
+        depot_ctx *other = NULL;
+        if (host_task(ctx->host, ctx->tasks[i].name, &other) != NULL) {
+            return DEPOT_FAIL(err, ABI, "the plugins %s and %s both have a task %s", other->name, ctx->name, ctx->tasks[i].name);
+        }
+        for (size_t k = 0; k < i; k++) {
+            if (strcmp(ctx->tasks[i].name, ctx->tasks[k].name) == 0) {
+                return bad_row(ctx, "tasks", ctx->tasks[i].name, "stands twice", err);
+            }
+        }
+    }
+    return true;
+}
+
+static bool check_names(const depot_ctx *ctx, depot_err *err)
+{
+    for (size_t i = 0; i < DEPOT_N(table_rules); i++) {
+        if (!check_rows(ctx, &table_rules[i], err)) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < ctx->n_sections; i++) {
+        if (!check_fields(ctx, ctx->sections[i].kind, ctx->sections[i].options.rows, ctx->sections[i].options.n, err)) {
+            return false;
+        }
+    }
+    for (size_t i = 0; i < ctx->n_services; i++) {
+        if (ctx->services[i].version == 0) {
+            return bad_row(ctx, "services", ctx->services[i].name, "has no name, version or table", err);
+        }
+    }
+    return check_fields(ctx, "options", ctx->options, ctx->n_options, err) && check_tasks(ctx, err);
 }
 
 static bool register_metrics(const depot_ctx *ctx, depot_err *err)
@@ -163,6 +263,9 @@ bool host_adopt(host *h, const char *file, const depot_entry *entry, depot_ctx *
     ctx->host = h;
     ctx->name = depot_strdup(h->arena, entry->name);
     ctx->file = depot_strdup(h->arena, file);
+    if (!check_tables(ctx, err)) {
+        return false;
+    }
     ROWS(ctx, h->arena, options);
     ROWS(ctx, h->arena, sections);
     ROWS(ctx, h->arena, needs);
@@ -173,10 +276,9 @@ bool host_adopt(host *h, const char *file, const depot_entry *entry, depot_ctx *
     ROWS(ctx, h->arena, routes);
     ROWS(ctx, h->arena, lua);
     ROWS(ctx, h->arena, metrics);
-    nested_rows(ctx, h->arena, entry->field_size);
     ctx->abi_major = entry->abi_major;
     ctx->abi_minor = entry->abi_minor;
-    if (!check_names(ctx, err) || !register_metrics(ctx, err)) {
+    if (!nested_rows(ctx, h->arena, entry->field_size, err) || !check_names(ctx, err) || !register_metrics(ctx, err)) {
         return false;
     }
     h->plugins[h->n++] = ctx;

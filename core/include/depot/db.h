@@ -1,6 +1,6 @@
 /* depot/db.h - the one way to talk to PostgreSQL from C. Calls block: executor, task and service threads only.
  *
- * A connection belongs to one thread between open and close. Values never become SQL text. */
+ * A connection belongs to one thread between open and close. Values never become SQL text.
 #ifndef DEPOT_DB_H
 #define DEPOT_DB_H
 
@@ -75,7 +75,8 @@ DEPOT_API bool        depot_bool(const depot_rows *rows, size_t row, const char 
 DEPOT_API depot_json *depot_rows_json(const depot_rows *rows, size_t row, const char *col, depot_arena *arena);
 
 /* Calls fn on the main loop for each notification of the channel, and once with payload NULL after each reconnect
- * (what was notified meanwhile is lost: look). Uses the direct connection; *out_live tells whether there is one. */
+ * (what was notified meanwhile is lost: look), until just before plugins are stopped. Fails with UNAVAILABLE when there is
+ * no direct connection to the server. */
 DEPOT_API bool depot_listen(depot_ctx *ctx, const char *channel, void (*fn)(void *arg, const char *payload), void *arg,
                             depot_err *err) DEPOT_MUST_USE;
 

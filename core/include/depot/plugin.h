@@ -38,7 +38,9 @@ typedef struct depot_plugin {
     DEPOT_TABLE_OF(depot_metric) metrics;
     const char *migrations; /* folder below sql/, or NULL */
 
-    /* All optional, all on a thread that may block. check sees a configuration that is not in force yet. */
+    /* All optional, all on a thread that may block. check sees a configuration that is not in force yet. A start or worker that
+     * returns false has undone what it began: drain and stop are not called then. In a worker process they are called for
+     * plugins with a worker function. */
     bool (*check)(depot_ctx *ctx, depot_err *err);  /* rules between options; opens nothing */
     bool (*start)(depot_ctx *ctx, depot_err *err);  /* daemon: begin work */
     bool (*worker)(depot_ctx *ctx, depot_err *err); /* worker process: make services and Lua functions usable */
