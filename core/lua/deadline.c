@@ -2,6 +2,7 @@
  * to be called from signal handlers. */
 #include "lua/deadline.h"
 
+#include <stdatomic.h>
 #include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -72,6 +73,7 @@ static void on_signal(int signal_number, siginfo_t *info, void *context)
     if (reason == NULL) {
         return;
     }
+    atomic_signal_fence(memory_order_acquire);
     if (*reason == KILL_NONE) {
         *reason = judge(d, &left);
     }
@@ -115,6 +117,7 @@ void deadline_begin(deadline *d, lua_State *co, volatile sig_atomic_t *reason, i
     d->current = co;
     d->wall_us = wall_us;
     d->cpu_us = d->cpu_began_us + cpu_max_us;
+    atomic_signal_fence(memory_order_release); /* on_signal looks at reason first */
     d->reason = reason;
     if (*reason != KILL_NONE) {
         deadline_hook(co);

@@ -6,7 +6,7 @@
 
 #include "lua/run.h"
 
-enum { IDLE_STATES_MAX = 64, ENGINE_SHARES = 4 /* all scripts together, in limits of one */ };
+enum { IDLE_STATES_MAX = 64, TURN_MS = 500, ENGINE_SHARES = 4 /* all scripts together, in limits of one */ };
 
 static const char *const mode_names[] = { [RUN_HANDLER] = "handler", [RUN_FILE] = "file", [RUN_EVAL] = "eval",
                                           [RUN_DECLARE] = "declare" };
@@ -142,15 +142,21 @@ static run *overdue_run(const engine *e, int64_t now, int64_t *out_next_ms)
     return NULL;
 }
 
-static void on_wall(uv_timer_t *timer)
+static void end_overdue(engine *e)
 {
-    engine *e = timer->data;
     int64_t next;
 
-    e->wall_due_ms = INT64_MAX;
     for (run *r; (r = overdue_run(e, depot_now_ms(), &next)) != NULL;) {
         interrupt(r, KILL_WALL);
     }
+}
+
+static void on_wall(uv_timer_t *timer)
+{
+    engine *e = timer->data;
+
+    e->wall_due_ms = INT64_MAX;
+    end_overdue(e);
     arm_wall(e);
 }
 
@@ -169,11 +175,27 @@ static void arm_wall(engine *e)
     }
 }
 
+/* Several scripts may run one after the other before the loop turns: what the loop would do in time is done between them. */
+static void between_steps(engine *e)
+{
+    int64_t now = depot_now_ms();
+
+    if (now - e->turned_ms < TURN_MS) {
+        return;
+    }
+    e->turned_ms = now;
+    if (e->opt.beat != NULL) {
+        e->opt.beat(e->opt.arg);
+    }
+    end_overdue(e);
+}
+
 void engine_step(run *r)
 {
     engine *e = r->engine;
     int     n;
 
+    e->nested++;
     deadline_begin(&e->deadline, r->co, &r->killed, r->deadline_ms * 1000, e->opt.cpu_max_ms * 1000);
     int status = lua_resume(r->co, r->vm->L, 0, &n);
     r->cpu_us += deadline_end(&e->deadline);
@@ -184,6 +206,9 @@ void engine_step(run *r)
         interrupt(r, (kill_reason)r->killed); /* the deadline passed in the very moment of yielding */
     } else {
         run_end(r);
+    }
+    if (--e->nested == 0) {
+        between_steps(e);
     }
 }
 

@@ -41,7 +41,7 @@ typedef struct engine_options {
     void (*done)(void *arg, uint64_t id, const depot_script_result *res);
     void (*log)(void *arg, uint64_t id, depot_level level, const char *label, const char *where, const char *text, size_t n,
                 const char *fields_json);
-    void (*beat)(void *arg); /* called at least each 500 ms while a script blocks the loop in a wait; NULL: not needed */
+    void (*beat)(void *arg); /* called about each 500 ms while scripts keep the loop from turning; NULL: not needed */
     void *arg;
 } engine_options;
 

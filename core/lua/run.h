@@ -91,6 +91,8 @@ struct engine {
     struct depot_call *orphans; /* calls whose script has ended */
     uv_timer_t    *wall;        /* fires when the next waiting run is over its deadline */
     int64_t        wall_due_ms; /* INT64_MAX: not armed */
+    int            nested;      /* steps inside of steps */
+    int64_t        turned_ms;   /* when between_steps did its work last */
 };
 
 /* ---- vm.c ---- */

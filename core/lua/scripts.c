@@ -121,8 +121,8 @@ static uint64_t hand_over(scripts *s, worker_proc *w, const char *kind, const ch
     w->tickets = t;
     w->running++;
     channel_send(w->channel, WIRE_RUN, t->id,
-                 depot_json_pack(arena, "{s:s, s:s, s:s, s:I}", "kind", kind, "name", name, "label", label, "timeout_ms",
-                                 timeout_ms), arg, strlen(arg));
+                 depot_json_pack(arena, "{s:s, s:s, s:s, s:I}", "kind", kind, "name", name, "label", label, "deadline_ms",
+                                 t->deadline_ms), arg, strlen(arg));
     return t->id;
 }
 

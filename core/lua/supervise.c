@@ -12,7 +12,7 @@
 
 enum {
     SILENCE_MS = 5000,     /* without a beat, past the CPU limit */
-    GRACE_MS = 5000,       /* past a script's deadline, until its worker is killed */
+    GRACE_MS = 60000,      /* past a script's deadline, in a worker that beats but does not end it */
     START_MS = 60000,      /* from start to ready */
     STOP_MS = 5000,        /* from stop to end */
     REAP_MS = 500,
@@ -283,7 +283,7 @@ static bool is_overdue(const worker_proc *w, int64_t now)
         return in_state > (w->state == WORKER_STARTING ? START_MS : STOP_MS);
     }
     for (const ticket *t = w->tickets; t != NULL; t = t->next) {
-        if (now > t->deadline_ms + GRACE_MS) {
+        if (now > t->deadline_ms + w->gen->opt.cpu_max_ms + GRACE_MS) {
             return true;
         }
     }

@@ -14,7 +14,7 @@ typedef enum wire_type {
     WIRE_HELLO = 1,  /* for the worker's main: what must not stand in argv or environment */
     WIRE_SOURCE,     /* {path} LF text of one script file */
     WIRE_START,      /* {concurrency, memory_max, cpu_max_ms, …}: all sources were sent, load them */
-    WIRE_RUN,        /* {kind, name, label, timeout_ms} LF argument as JSON; id names the run */
+    WIRE_RUN,        /* {kind, name, label, deadline_ms} LF argument as JSON; id names the run */
     WIRE_CANCEL,     /* id: a run */
     WIRE_EMITTED,    /* {} or {code, message, hint}: answer to WIRE_EMIT, same id */
     WIRE_STOP,       /* end: there are no runs any more */

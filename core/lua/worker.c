@@ -327,7 +327,7 @@ static void on_start(const depot_json *options)
 static void on_run(uint64_t id, const depot_json *head, const char *text, size_t n)
 {
     run_spec spec = { .id = id, .name = depot_json_get_str(head, "name", ""), .label = depot_json_get_str(head, "label", NULL),
-                      .arg = text, .arg_len = n, .timeout_ms = depot_json_get_int(head, "timeout_ms", 1000) };
+                      .arg = text, .arg_len = n, .timeout_ms = depot_json_get_int(head, "deadline_ms", 0) - depot_now_ms() };
     depot_script_result res = { .json = "null", .where = "", .trace = "" };
 
     if (self.engine == NULL || !run_mode_by_name(depot_json_get_str(head, "kind", ""), &spec.mode)) {
