@@ -1,6 +1,7 @@
 /* depot/db.h - the one way to talk to PostgreSQL from C. Calls block: executor, task and service threads only.
  *
- * A connection belongs to one thread between open and close. Values never become SQL text.
+ * A connection belongs to one thread between open and close. Values never become SQL text. They go without a type (bytes
+ * as bytea): the server takes the type of the place where each stands; where there is none, write $1::bigint. */
 #ifndef DEPOT_DB_H
 #define DEPOT_DB_H
 
@@ -71,7 +72,7 @@ DEPOT_API const char *depot_text(const depot_rows *rows, size_t row, const char 
 DEPOT_API int64_t     depot_int(const depot_rows *rows, size_t row, const char *col);
 DEPOT_API double      depot_real(const depot_rows *rows, size_t row, const char *col);
 DEPOT_API bool        depot_bool(const depot_rows *rows, size_t row, const char *col);
-/* json and jsonb columns parsed; NULL (SQL) gives JSON null. */
+/* json and jsonb columns parsed; NULL (SQL) gives JSON null, text that is no JSON to us (a key twice) a JSON string. */
 DEPOT_API depot_json *depot_rows_json(const depot_rows *rows, size_t row, const char *col, depot_arena *arena);
 
 /* Calls fn on the main loop for each notification of the channel, and once with payload NULL after each reconnect
