@@ -144,12 +144,19 @@ static bool choose_programs(pg_cluster *c, const pg_cluster_options *options, bo
     return true;
 }
 
+/* What an earlier throw-away cluster left in this folder, whose process was killed. */
+static bool cluster_empty(pg_cluster *c, depot_err *err)
+{
+    return pg_server_end_all(c->arena, c->place.data, err) && depot_remove_tree(c->place.data, err);
+}
+
 static bool cluster_prepare(pg_cluster *c, const pg_cluster_options *options, pg_secrets *secrets, depot_err *err)
 {
     bool is_new = false;
 
     if (!unit_check(err) || !pg_place_find(c->arena, options->dir, options->user, options->throwaway, &c->place, err) ||
-        !pg_place_lock(&c->place, &c->lock_fd, err) || !choose_programs(c, options, &is_new, err) ||
+        !pg_place_lock(&c->place, &c->lock_fd, err) || (c->place.throwaway && !cluster_empty(c, err)) ||
+        !choose_programs(c, options, &is_new, err) ||
         !pg_secrets_load(c->arena, &c->place, secrets, err) ||
         !pg_address_find(c->arena, &c->place, options->tcp, &c->address, err) ||
         !pg_server_clear(c->arena, &c->place, &c->address, err) ||

@@ -256,7 +256,7 @@ static bool throwaway_check(depot_arena *arena, const pg_place *place, depot_err
     if (!was_one && (rmdir(place->root) != 0 || mkdir(place->root, 0700) != 0)) {
         return DEPOT_FAIL(err, CONFLICT, "%s holds something: a throw-away cluster needs an empty folder", place->root);
     }
-    return !was_one || depot_remove_tree(depot_strf(arena, "%s/data", place->root), err);
+    return true;
 }
 
 static bool throwaway_mark(depot_arena *arena, const pg_place *place, depot_err *err)

@@ -1,95 +1,15 @@
-/* test_cluster.c - clusters of our own: made, taken over, healed, restarted; and what they say when they cannot be. */
-#include <errno.h>
-#include <fcntl.h>
-#include <pwd.h>
+/* test_cluster.c - a cluster of our own through its life: made, taken over, healed, restarted; and what it says when it
+ * cannot be. */
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <signal.h>
-#include <sys/mount.h>
 #include <sys/wait.h>
-
-#include "run/child.h"
 
 #include "tap.h"
 
 #include "pgtest.h"
 
-static pg_cluster *start(const pg_cluster_options *options, depot_err *err)
-{
-    pg_cluster *c = NULL;
-
-    return pg_cluster_start(options, &c, err) ? c : NULL;
-}
-
-static bool answers(const char *url)
-{
-    DEPOT_AUTO(db_disconnect) depot_db *db = NULL;
-    depot_err err = { 0 };
-
-    return db_connect(url, "test", 5000, &db, &err) && depot_db_sql(db, NULL, "select 1", DEPOT_NO_VALS, NULL, &err);
-}
-
-/* The first column of the first row; "" when something fails. */
-static const char *ask(const char *url, const char *sql)
-{
-    DEPOT_AUTO(db_disconnect) depot_db *db = NULL;
-    depot_err   err = { 0 };
-    depot_rows *rows = NULL;
-
-    if (!db_connect(url, "test", 5000, &db, &err) || !depot_db_sql(db, pgt_arena, sql, DEPOT_NO_VALS, &rows, &err)) {
-        printf("# %s: %s\n", sql, err.msg);
-        return "";
-    }
-    return depot_rows_count(rows) == 0 ? "" : depot_text(rows, 0, depot_rows_name(rows, 0));
-}
-
-static const char *read_text(const char *path)
-{
-    char     *text = NULL;
-    depot_err err = { 0 };
-
-    return depot_read_file(pgt_arena, path, 1 << 20, &text, NULL, &err) ? text : "";
-}
-
-static void write_text(const char *path, const char *text)
-{
-    depot_err err = { 0 };
-
-    if (!depot_write_file(path, text, strlen(text), 0600, &err)) {
-        printf("Bail out! %s\n", err.msg);
-        exit(1);
-    }
-}
-
-static const char *in(const char *dir, const char *name)
-{
-    return depot_strf(pgt_arena, "%s/%s", dir, name);
-}
-
-static bool exists(const char *path)
-{
-    return access(path, F_OK) == 0;
-}
-
-static unsigned mode_of(const char *path)
-{
-    struct stat st;
-
-    return stat(path, &st) == 0 ? st.st_mode & 07777 : 0;
-}
-
-/* Processes whose working folder is dir/data. */
-static int servers_in(const char *dir)
-{
-    const char *const argv[] = { "/bin/sh", "-c",
-                                 "d=$(realpath \"$0\"); n=0; for c in /proc/[0-9]*/cwd; do"
-                                 " [ \"$(readlink $c)\" = \"$d\" ] && n=$((n+1)); done; echo $n",
-                                 in(dir, "data"), NULL };
-    child_spec   spec = CHILD_SPEC_INIT;
-    child_result result;
-    depot_err    err = { 0 };
-
-    spec.argv = argv;
-    return child_run(pgt_arena, &spec, NULL, 0, 100, 20000, &result, &err) ? (int)strtol(result.out, NULL, 10) : -1;
-}
+#include "clustertest.h"
 
 /* One folder that all tests of a durable cluster go on with: what an operator has. */
 static const char        *dir;
@@ -326,6 +246,34 @@ static void settings_and_network_are_as_asked(void)
     ok(c != NULL, "again");
     is_str(ask(pg_cluster_super_url(c), "show port"), port, "the port stays");
     pg_cluster_free(c);
+    struct sockaddr_in addr = { .sin_family = AF_INET, .sin_port = htons((uint16_t)strtol(port, NULL, 10)),
+                                .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
+    int taken = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    ok(bind(taken, (struct sockaddr *)&addr, sizeof(addr)) == 0 && listen(taken, 1) == 0, "somebody else takes it");
+    c = start(&options, &err);
+    ok(c != NULL && strcmp(ask(pg_cluster_super_url(c), "show port"), port) != 0, "another one is found");
+    pg_cluster_free(c);
+    close(taken);
+}
+
+static void logs_do_not_grow_for_ever(void)
+{
+    depot_err err = { 0 };
+
+    for (int i = 0; i < 9; i++) {
+        write_text(in(dir, depot_strf(pgt_arena, "log/postgresql-2001010%d-000000.log", i)), "old");
+    }
+    pg_cluster *c = start(&durable, &err);
+    ok(c != NULL, "a start");
+    ok(!exists(in(dir, "log/postgresql-20010101-000000.log")), "old logs are removed");
+    const char *const argv[] = { "/bin/sh", "-c", "ls \"$0\"/log | wc -l", dir, NULL };
+    child_spec   spec = CHILD_SPEC_INIT;
+    child_result result = { 0 };
+    spec.argv = argv;
+    ok(child_run(pgt_arena, &spec, NULL, 0, 100, 20000, &result, &err), "count them");
+    is_str(result.out, "5\n", "five are kept");
+    is_str(ask(pg_cluster_super_url(c), "show log_rotation_size"), "10MB", "of a limited size");
+    pg_cluster_free(c);
 }
 
 static void what_cannot_be_is_said(void)
@@ -369,155 +317,6 @@ static void what_cannot_be_is_said(void)
     ok(exists(in(full, "data/precious")), "and left alone");
 }
 
-static void a_canceled_start_ends_soon(void)
-{
-    const atomic_bool  canceled = true;
-    unit               u = { .deadline_ms = INT64_MAX, .canceled = &canceled };
-    pg_cluster_options options = { .dir = in(pgt_dir("canceled"), "postgres") };
-    depot_err          err = { 0 };
-
-    unit_enter(&u);
-    ok(start(&options, &err) == NULL, "a start that nobody wants any more");
-    unit_leave(&u);
-    is_str(depot_err_id(&err), "CANCELED", "is canceled");
-}
-
-static void a_throw_away_one_leaves_nothing(void)
-{
-    pg_cluster_options options = { .dir = in(pgt_root, "throw"), .throwaway = true };
-    depot_err   err = { 0 };
-    char        real[4096] = "";
-    pg_cluster *c = start(&options, &err);
-
-    ok(c != NULL, "a throw-away cluster");
-    is_str(ask(pg_cluster_super_url(c), "show fsync"), "off", "not durable");
-    ok(realpath(options.dir, real) != NULL, "its real place");
-    pg_cluster_free(c);
-    ok(!exists(options.dir) && !exists(real), "is gone with it");
-    struct stat st;
-    ok(lstat(options.dir, &st) != 0, "the link too");
-    write_text(in(pgt_dir("mine"), "file"), "precious");
-    options.dir = in(pgt_root, "mine");
-    ok(start(&options, &err) == NULL && err.code == DEPOT_E_CONFLICT, "a folder that holds something is refused");
-    ok(exists(in(options.dir, "file")), "and left alone");
-}
-
-static void what_killed_ones_left_is_swept(void)
-{
-    static const char left[] = "/tmp/depotd-throwaway-left-by-a-test";
-    const struct timespec old[2] = { { .tv_sec = 1000000000 }, { .tv_sec = 1000000000 } };
-    pg_cluster_options    options = { .dir = in(pgt_root, "sweeper"), .throwaway = true };
-    depot_err             err = { 0 };
-
-    if (geteuid() != 0) {
-        skip("a sweep of what is left below /tmp", "only root's clusters are put there");
-        return;
-    }
-    ok(depot_mkdirs(left, 0755, &err) && chmod(pgt_root, 0700) == 0, "a folder of a cluster whose process was killed");
-    write_text(in(left, "lock"), "");
-    ok(utimensat(AT_FDCWD, left, old, 0) == 0, "long ago");
-    pg_cluster *c = start(&options, &err);
-    ok(c != NULL && !exists(left), "goes when the next one starts");
-    pg_cluster_free(c);
-}
-
-static void a_long_path_gets_a_short_socket(void)
-{
-    const char *deep = pgt_dir("deep");
-    depot_err   err = { 0 };
-
-    for (int i = 0; i < 4; i++) {
-        deep = in(deep, "a-folder-with-a-really-long-name-üß and blanks, 'quotes' \"too\"");
-    }
-    ok(depot_mkdirs(deep, 0755, &err), "a deep folder");
-    pg_cluster_options options = { .dir = in(deep, "postgres") };
-    pg_cluster        *c = start(&options, &err);
-    if (!ok(c != NULL, "a cluster in it")) {
-        printf("# %s (%s)\n", err.msg, err.hint);
-        return;
-    }
-    ok(answers(pg_cluster_url(c)), "answers");
-    pg_cluster_free(c);
-    c = start(&options, &err);
-    ok(c != NULL && answers(pg_cluster_url(c)), "and again");
-    pg_cluster_free(c);
-}
-
-static void a_user_without_an_entry_is_told(void)
-{
-    pg_cluster_options options = { .dir = in(pgt_root, "nobody") };
-    depot_err err = { 0 };
-    int       fds[2];
-
-    if (geteuid() != 0 || getpwuid(54321) != NULL) {
-        skip("a user id without an entry in /etc/passwd", "needs root");
-        return;
-    }
-    if (pipe(fds) != 0) {
-        abort();
-    }
-    pid_t pid = fork();
-    if (pid == 0) {
-        if (setresgid(54321, 54321, 54321) == 0 && setresuid(54321, 54321, 54321) == 0 &&
-            start(&options, &err) == NULL) {
-            (void)!write(fds[1], &err, sizeof(err));
-        }
-        _exit(0);
-    }
-    close(fds[1]);
-    is_int(read(fds[0], &err, sizeof(err)), sizeof(err), "it cannot start a cluster");
-    close(fds[0]);
-    waitpid(pid, NULL, 0);
-    contains(err.msg, "user id 54321 has no entry in /etc/passwd", "the message");
-    is_str(depot_err_id(&err), "CONFIG", "the code");
-}
-
-static void a_full_disk_is_told(void)
-{
-    const char *disk = pgt_dir("disk");
-    depot_err   err = { 0 };
-
-    if (geteuid() != 0 || mount("tmpfs", disk, "tmpfs", 0, "size=30m,mode=0755") != 0) {
-        skip("a full disk", "a file system cannot be mounted here");
-        return;
-    }
-    pg_cluster_options options = { .dir = in(disk, "postgres") };
-    ok(chmod(pgt_root, 0755) == 0 && start(&options, &err) == NULL, "no room for a new cluster");
-    is_str(depot_err_id(&err), "NO_SPACE", "the code");
-    contains(err.msg, "MiB of room", "how much there is");
-    ok(mount("tmpfs", disk, "tmpfs", MS_REMOUNT, "size=150m") == 0, "a little more");
-    pg_cluster *c = start(&options, &err);
-    ok(c != NULL && answers(pg_cluster_url(c)), "is enough");
-    pg_cluster_free(c);
-    int fd = open(in(disk, "filler"), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    static const char zeros[65536];
-    while (fd >= 0 && write(fd, zeros, sizeof(zeros)) > 0) {
-    }
-    close(fd);
-    ok(start(&options, &err) == NULL, "a disk that was filled since");
-    is_str(depot_err_id(&err), "NO_SPACE", "the code");
-    ok(unlink(in(disk, "filler")) == 0, "room again");
-    c = start(&options, &err);
-    ok(c != NULL && answers(pg_cluster_url(c)), "and nothing was lost");
-    pg_cluster_free(c);
-    ok(umount(disk) == 0, "nobody uses it any more");
-}
-
-static void a_folder_that_cannot_be_written_is_told(void)
-{
-    const char *closed = pgt_dir("closed");
-    pg_cluster_options options = { .dir = in(closed, "state/postgres") };
-    depot_err err = { 0 };
-
-    if (geteuid() == 0) {
-        skip("a folder that cannot be written", "root may write everywhere");
-        return;
-    }
-    ok(chmod(closed, 0500) == 0 && start(&options, &err) == NULL, "a folder that cannot be written");
-    is_int(err.sys_errno, EACCES, "permission denied");
-    contains(err.msg, closed, "names it");
-}
-
 static void a_deleted_state_folder_means_a_new_cluster(void)
 {
     char      before[4096];
@@ -542,21 +341,6 @@ static void a_deleted_state_folder_means_a_new_cluster(void)
        "the old one is kept aside");
 }
 
-/* Removes the places that the service user was given for folders of this test. */
-static void remove_moved(void)
-{
-    const char *const argv[] = { "/bin/sh", "-c", "find \"$0\" -type l -lname '/var/lib/depotd-embedded/*' -exec sh -c"
-                                 " 'rm -r \"$(readlink \"$1\")\"' x {} ';'", pgt_root, NULL };
-    child_spec   spec = CHILD_SPEC_INIT;
-    child_result result = { 0 };
-    depot_err    err = { 0 };
-
-    spec.argv = argv;
-    if (!child_run(pgt_arena, &spec, NULL, 0, 1000, 20000, &result, &err)) {
-        printf("# %s\n", err.msg);
-    }
-}
-
 int main(void)
 {
     pgt_folders();
@@ -569,14 +353,8 @@ int main(void)
     run(a_half_made_folder_is_made_anew);
     run(a_lost_password_is_set_anew);
     run(settings_and_network_are_as_asked);
+    run(logs_do_not_grow_for_ever);
     run(what_cannot_be_is_said);
-    run(a_canceled_start_ends_soon);
-    run(a_throw_away_one_leaves_nothing);
-    run(what_killed_ones_left_is_swept);
-    run(a_long_path_gets_a_short_socket);
-    run(a_user_without_an_entry_is_told);
-    run(a_full_disk_is_told);
-    run(a_folder_that_cannot_be_written_is_told);
     run(a_deleted_state_folder_means_a_new_cluster);
     remove_moved();
     pgt_end();
