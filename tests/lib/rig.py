@@ -225,7 +225,10 @@ class Rig:
             headers.setdefault("Content-Type", "application/json")
         connection = http.client.HTTPConnection("127.0.0.1", port, timeout=timeout)
         try:
-            connection.request(method, path, body, headers)
+            try:
+                connection.request(method, path, body, headers)
+            except (BrokenPipeError, ConnectionResetError):
+                pass  # refused before all of it was sent: the reply is there
             return Reply(connection.getresponse())
         finally:
             connection.close()
