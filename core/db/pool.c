@@ -4,6 +4,7 @@
 #include <stdlib.h>
 
 #include "base/clock.h"
+#include "base/log.h"
 #include "base/unit.h"
 #include "db/backoff.h"
 #include "db/conn.h"
@@ -78,6 +79,9 @@ static void note_failure(db_pool *pool, const depot_err *err)
 {
     pool->healthy = false;
     pool->last_error = *err;
+    if (pool->backoff_ms == 0) { /* the first of a row: callers may wait for long before they say it */
+        log_err("db", DEPOT_LOG_WARN, "db.unreachable", err);
+    }
     pool->backoff_ms = backoff_next(pool->backoff_ms);
     pool->retry_at_ms = depot_now_ms() + backoff_jittered(pool->backoff_ms);
     pool->counts.connect_failures++;
