@@ -115,15 +115,15 @@ static bool action_exists(const action *a, const depot_json *args, depot_err *er
 static bool expression_compiles(const char *expression, depot_err *err)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf text = { 0 };
-    lua_State                           *L = luaL_newstate();
+    lua_State                           *lua = luaL_newstate();
 
-    if (L == NULL) {
+    if (lua == NULL) {
         return DEPOT_FAIL(err, MEMORY, "no memory to read an expression");
     }
     depot_buf_addf(&text, "return (%s\n)", expression);
-    bool ok = luaL_loadbufferx(L, text.data, text.len, "=expression", "t") == LUA_OK ||
-              DEPOT_FAIL(err, LUA_SYNTAX, "%s", lua_tostring(L, -1));
-    lua_close(L);
+    bool ok = luaL_loadbufferx(lua, text.data, text.len, "=expression", "t") == LUA_OK ||
+              DEPOT_FAIL(err, LUA_SYNTAX, "%s", lua_tostring(lua, -1));
+    lua_close(lua);
     return ok;
 }
 

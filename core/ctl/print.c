@@ -51,7 +51,9 @@ int ctl_print(ctl *c, const verb_call *call, const depot_json *value)
         depot_json_write(&out, value);
         depot_buf_adds(&out, "\n");
     } else {
-        style = call->output != NULL ? (render_style){ .colour = false } : style;
+        if (call->output != NULL) {
+            style = (render_style){ .colour = false };
+        }
         render_value(&out, &style, value, call->verb->reply);
     }
     return ctl_print_text(c, call, out.data == NULL ? "" : out.data, out.len);

@@ -1,7 +1,7 @@
 -- Handler of the demonstration: stores a file, finds out what it is, records the facts.
 --
--- Runs once for each job of type demo.store. It may run again after a crash, so what it does is safe to repeat: the store
--- knows content by its hash, and the row is written with "on conflict".
+-- Runs once for each job of type demo.store. It may run again after a crash, so what it does is safe to repeat: the
+-- store knows content by its hash, and the row is written with "on conflict".
 
 -- Big-endian number of four bytes: PNG keeps its width and height so.
 local function u32(s, at)
@@ -65,7 +65,8 @@ depot.job("demo.store") {
       on conflict (path) do update
          set sha = excluded.sha, bytes = excluded.bytes, stored_bytes = excluded.stored_bytes, kind = excluded.kind,
              width = excluded.width, height = excluded.height, lines = excluded.lines, recorded_at = now()]],
-      path, object.sha, object.bytes, object.stored_bytes, object.existed, f.kind, f.width, f.height, f.lines, job.id, job.attempt)
+      path, object.sha, object.bytes, object.stored_bytes, object.existed, f.kind, f.width, f.height, f.lines,
+      job.id, job.attempt)
     return { sha = object.sha, kind = f.kind, bytes = object.bytes }
   end,
 }
