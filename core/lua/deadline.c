@@ -7,7 +7,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-enum { RESIGNAL_US = 5000 }; /* after the first hook: catches a coroutine that was being switched to at that moment */
+enum { RESIGNAL_US = 5000 }; /* after a hook: catches a coroutine that was being switched to at that moment */
 
 #define DEADLINE_SIGNAL (SIGRTMIN + 3)
 
@@ -21,19 +21,20 @@ static void on_hook(lua_State *L, lua_Debug *ar)
     lua_error(L);
 }
 
-void deadline_hook(lua_State *co)
+static void hook_kill(lua_State *co)
 {
     lua_sethook(co, on_hook, LUA_MASKCOUNT | LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE, 1);
 }
 
-void deadline_unhook(lua_State *co)
+/* Between two instructions. What cannot yield just now (a comparison function of sort) goes on and is asked again later. */
+static void on_slice(lua_State *L, lua_Debug *ar)
 {
-    lua_sethook(co, NULL, 0, 0);
-}
-
-bool deadline_is_mark(lua_State *L, int index)
-{
-    return lua_islightuserdata(L, index) && lua_touserdata(L, index) == (const void *)&deadline_mark;
+    (void)ar;
+    lua_sethook(L, NULL, 0, 0); /* a kill that is set at this very moment is set again in RESIGNAL_US */
+    if (lua_isyieldable(L)) {
+        deadline_sliced(L);
+        lua_yield(L, 0);
+    }
 }
 
 static int64_t clock_us(clockid_t clock)
@@ -62,6 +63,11 @@ static kill_reason judge(const deadline *d, int64_t *out_left_us)
     return wall_left <= 0 ? KILL_WALL : cpu_left <= 0 ? KILL_CPU : KILL_NONE;
 }
 
+static int64_t slice_left(const deadline *d)
+{
+    return d->slice_us == INT64_MAX ? INT64_MAX : d->slice_us - clock_us(CLOCK_MONOTONIC);
+}
+
 static void on_signal(int signal_number, siginfo_t *info, void *context)
 {
     deadline              *d = info->si_value.sival_ptr;
@@ -77,9 +83,15 @@ static void on_signal(int signal_number, siginfo_t *info, void *context)
     if (*reason == KILL_NONE) {
         *reason = judge(d, &left);
     }
+    int64_t slice = slice_left(d);
     if (*reason != KILL_NONE) {
-        deadline_hook(d->current);
+        hook_kill(d->current);
         left = RESIGNAL_US;
+    } else if (slice <= 0) {
+        lua_sethook(d->current, on_slice, LUA_MASKCOUNT, 1);
+        left = left < RESIGNAL_US ? left : RESIGNAL_US;
+    } else {
+        left = left < slice ? left : slice;
     }
     arm(d, left);
 }
@@ -109,23 +121,25 @@ void deadline_fini(deadline *d)
     timer_delete(d->timer);
 }
 
-void deadline_begin(deadline *d, lua_State *co, volatile sig_atomic_t *reason, int64_t wall_us, int64_t cpu_max_us)
+void deadline_begin(deadline *d, const stretch *what)
 {
     int64_t left;
 
     d->cpu_began_us = clock_us(CLOCK_THREAD_CPUTIME_ID);
-    d->current = co;
-    d->wall_us = wall_us;
-    d->cpu_us = d->cpu_began_us + cpu_max_us;
+    d->current = what->co;
+    d->wall_us = what->wall_us;
+    d->cpu_us = d->cpu_began_us + what->cpu_max_us;
+    d->slice_us = what->slice_us > 0 ? clock_us(CLOCK_MONOTONIC) + what->slice_us : INT64_MAX;
     atomic_signal_fence(memory_order_release); /* on_signal looks at reason first */
-    d->reason = reason;
-    if (*reason != KILL_NONE) {
-        deadline_hook(co);
-        arm(d, RESIGNAL_US);
+    d->reason = what->reason;
+    if (*what->reason != KILL_NONE) {
+        hook_kill(what->co);
+        left = RESIGNAL_US;
     } else {
         (void)judge(d, &left);
-        arm(d, left);
+        left = what->slice_us > 0 && what->slice_us < left ? what->slice_us : left;
     }
+    arm(d, left);
 }
 
 int64_t deadline_end(deadline *d)

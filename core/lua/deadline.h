@@ -22,22 +22,28 @@ typedef struct deadline {
     int64_t             wall_us;        /* depot_now_us() at which it is over */
     int64_t             cpu_us;         /* CPU clock of the thread at which it is over */
     int64_t             cpu_began_us;
+    int64_t             slice_us;       /* depot_now_us() from which others may have their turn; INT64_MAX: none wants one */
 } deadline;
+
+/* One stretch of Lua code. */
+typedef struct stretch {
+    lua_State             *co;     /* gets control */
+    volatile sig_atomic_t *reason; /* set already: co is hooked at once */
+    int64_t                wall_us, cpu_max_us;
+    int64_t                slice_us; /* after that long co yields (deadline_sliced), if it can; 0: never */
+} stretch;
 
 /* On the thread whose Lua code is to be watched. */
 bool deadline_init(deadline *d, depot_err *err) DEPOT_MUST_USE;
 void deadline_fini(deadline *d);
-/* Around each stretch of Lua code: co is the coroutine that gets control. A *reason that is set already hooks co at once. */
-void    deadline_begin(deadline *d, lua_State *co, volatile sig_atomic_t *reason, int64_t wall_us, int64_t cpu_max_us);
+void    deadline_begin(deadline *d, const stretch *what);
 int64_t deadline_end(deadline *d); /* CPU microseconds since deadline_begin */
-/* Hooks co now, or takes every hook away. */
-void deadline_hook(lua_State *co);
-void deadline_unhook(lua_State *co);
 
 /* The error value with which killed scripts are unwound: no script ever gets hold of it. */
 extern const char deadline_mark;
-bool deadline_is_mark(lua_State *L, int index);
-/* Called once per hook: may record where the script was. Set by the vm. */
+/* Called by the hook before it raises that mark: records where the script was. In vm.c. */
 void deadline_hooked(lua_State *L);
+/* Called before a coroutine yields because its time slice is over. In vm.c. */
+void deadline_sliced(lua_State *L);
 
 #endif

@@ -119,10 +119,16 @@ static void run_end(run *r)
 
 /* ---- steps ---- */
 
+static bool is_parked(const run *r)
+{
+    return r->op != NULL || r->sliced;
+}
+
 static void interrupt(run *r, kill_reason reason)
 {
     r->killed = reason;
     op_orphan(r);
+    turn_remove(r);
     engine_step(r);
 }
 
@@ -132,10 +138,10 @@ static run *overdue_run(const engine *e, int64_t now, int64_t *out_next_ms)
 {
     *out_next_ms = INT64_MAX;
     for (run *r = e->runs; r != NULL; r = r->next) {
-        if (r->op != NULL && r->deadline_ms <= now) {
+        if (is_parked(r) && r->deadline_ms <= now) {
             return r;
         }
-        if (r->op != NULL && r->deadline_ms < *out_next_ms) {
+        if (is_parked(r) && r->deadline_ms < *out_next_ms) {
             *out_next_ms = r->deadline_ms;
         }
     }
@@ -190,22 +196,45 @@ static void between_steps(engine *e)
     end_overdue(e);
 }
 
+/* Runs it until it waits, its slice is over, or it ends. */
+static int resume(run *r)
+{
+    engine       *e = r->engine;
+    bool          may_slice = r->mode == RUN_HANDLER || r->mode == RUN_FILE;
+    const stretch what = {
+        .co = r->co, .reason = &r->killed, .wall_us = r->deadline_ms * 1000,
+        .cpu_max_us = e->opt.cpu_max_ms * 1000 - r->cpu_since_wait_us, .slice_us = may_slice ? e->opt.slice_us : 0,
+    };
+    int n;
+
+    r->sliced = false;
+    deadline_begin(&e->deadline, &what);
+    int     status = lua_resume(r->co, r->vm->L, 0, &n);
+    int64_t cpu_us = deadline_end(&e->deadline);
+    if (status == LUA_YIELD) {
+        lua_pop(r->co, n);
+    }
+    r->cpu_us += cpu_us;
+    r->cpu_since_wait_us = r->sliced ? r->cpu_since_wait_us + cpu_us : 0;
+    return status;
+}
+
 void engine_step(run *r)
 {
     engine *e = r->engine;
-    int     n;
 
     e->nested++;
-    deadline_begin(&e->deadline, r->co, &r->killed, r->deadline_ms * 1000, e->opt.cpu_max_ms * 1000);
-    int status = lua_resume(r->co, r->vm->L, 0, &n);
-    r->cpu_us += deadline_end(&e->deadline);
-    if (status == LUA_YIELD && r->op != NULL && r->killed == KILL_NONE) {
-        lua_pop(r->co, n);
-        arm_wall(e);
-    } else if (status == LUA_YIELD && r->killed != KILL_NONE) {
-        interrupt(r, (kill_reason)r->killed); /* the deadline passed in the very moment of yielding */
-    } else {
+    if (resume(r) != LUA_YIELD) {
         run_end(r);
+    } else if (r->killed != KILL_NONE) {
+        interrupt(r, (kill_reason)r->killed); /* the deadline passed in the very moment of yielding */
+    } else if (is_parked(r)) {
+        if (r->sliced) {
+            turn_add(r);
+        }
+        arm_wall(e);
+    } else {
+        run_end(r); /* cannot be: nobody else yields to us */
     }
     if (--e->nested == 0) {
         between_steps(e);
@@ -297,7 +326,7 @@ bool engine_run(engine *e, const run_spec *spec, depot_err *err)
 void engine_cancel(engine *e, uint64_t id)
 {
     for (run *r = e->runs; r != NULL; r = r->next) {
-        if (r->id == id && r->op != NULL) {
+        if (r->id == id && is_parked(r)) {
             interrupt(r, KILL_CANCEL);
             return;
         }
@@ -381,6 +410,7 @@ bool engine_new(const engine_options *options, engine **out, depot_err *err)
     uv_timer_init(e->opt.loop, e->wall);
     uv_unref((uv_handle_t *)e->wall);
     e->wall->data = e;
+    turn_open(e);
     *out = e;
     return true;
 }
@@ -397,6 +427,7 @@ void engine_free(engine *e)
     }
     engine_drop_idle(e);
     uv_close((uv_handle_t *)e->wall, free_handle);
+    turn_close(e);
     deadline_fini(&e->deadline);
     depot_arena_free(e->arena);
     free(e);

@@ -35,6 +35,7 @@ typedef struct engine_options {
     const sources    *sources; /* kept by reference */
     struct db_async  *db;      /* NULL: depot.db says that there is none */
     int64_t           memory_max, cpu_max_ms;
+    int64_t           slice_us; /* a script that computes for longer gives others their turn; 0: never */
     size_t            result_max;
     size_t            log_max; /* bytes of log text per run */
     /* Called on the loop's thread, never from inside engine_run. res is valid during the call. */

@@ -34,7 +34,7 @@ static condition condition_of(lua_State *L, lua_State *co)
 }
 
 /* Gives control to co until it yields to the script, ends or fails. Returns its status; *out_wait: it waits for something
- * outside and the caller may yield on its behalf. */
+ * outside, or for its next turn, and the caller may yield on its behalf. */
 static int enter(lua_State *L, lua_State *co, int n_args, int *out_n, bool *out_wait)
 {
     deadline *d = &vm_of(L)->engine->deadline;
@@ -46,7 +46,7 @@ static int enter(lua_State *L, lua_State *co, int n_args, int *out_n, bool *out_
         int status = lua_resume(co, L, n_args, out_n);
         d->current = L;
         vm_check(L);
-        if (status != LUA_YIELD || r->op == NULL) {
+        if (status != LUA_YIELD || (r->op == NULL && !r->sliced)) {
             return status;
         }
         lua_pop(co, *out_n);
@@ -54,7 +54,11 @@ static int enter(lua_State *L, lua_State *co, int n_args, int *out_n, bool *out_
             *out_wait = true;
             return status;
         }
-        run_wait_here(L);
+        if (r->sliced) {
+            r->sliced = false; /* nobody can take over here: it goes on */
+        } else {
+            run_wait_here(L);
+        }
         n_args = 0;
     }
 }

@@ -62,6 +62,9 @@ struct run {
     op          *op;        /* waits for it; NULL: runs, or has not begun */
     op          *last;      /* its results are being used */
     bool         blocking;  /* op is being waited for without giving back the loop */
+    bool         sliced;    /* gave up control because its time slice was over; waits for nothing but its turn */
+    run         *next_turn; /* in the engine's list of those */
+    int64_t      cpu_since_wait_us;
     depot_buf    scratch;   /* for conversions; whoever uses it resets it first */
     depot_arena *scratch_arena;
     struct db_async_tx *db; /* the open transaction; NULL: none */
@@ -86,6 +89,8 @@ struct engine {
     vm            *idle;
     size_t         used, used_max; /* bytes of all states */
     run           *runs;
+    run           *turn_first, *turn_last; /* scripts that want to go on */
+    uv_idle_t     *turns;
     size_t         n_runs;
     size_t         n_busy;      /* calls on the thread pool, timers, statements: what the loop still holds */
     struct depot_call *orphans; /* calls whose script has ended */
@@ -120,6 +125,12 @@ void op_keep(run *r, op *o);      /* the run frees it from here on; run_wait com
 void op_done(op *o);              /* on the loop's thread, from a loop callback: continue the script */
 void op_orphan(run *r);           /* let go of what the run waits for */
 int  run_sleep(lua_State *L, int64_t ms);
+
+/* ---- turn.c ---- */
+void turn_open(engine *e);
+void turn_close(engine *e);
+void turn_add(run *r);    /* it was sliced: it goes on after the others, and after the loop has looked at its events */
+void turn_remove(run *r); /* no-op if it is not in the list */
 
 /* ---- engine.c ---- */
 run *run_new(engine *e, const run_spec *spec, depot_err *err); /* NULL: failed; engine_step starts it */

@@ -223,6 +223,11 @@ void deadline_hooked(lua_State *L)
     record_trace(L, vm_run(L), 0);
 }
 
+void deadline_sliced(lua_State *L)
+{
+    vm_run(L)->sliced = true;
+}
+
 /* The message handler: the stack of the error still stands. */
 static int on_error(lua_State *L)
 {

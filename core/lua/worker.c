@@ -17,7 +17,7 @@
 #include "lua/scripts.h"
 
 enum { GREET_MS = 10000, BEAT_MS = 1000, METRICS_EVERY = 5, RESULT_MAX = 64 << 10, LOG_MAX = 1 << 20, LOG_WAITING_MAX = 8 << 20,
-       EMIT_MS = 60000, THREADS_LEAST = 4, THREADS_MOST = 16, CONNECTIONS = 4, END_MS = 2000, OVERDUE_MOST = 2 };
+       EMIT_MS = 60000, THREADS_LEAST = 4, THREADS_MOST = 16, CONNECTIONS = 4, END_MS = 2000, OVERDUE_MOST = 2, SLICE_US = 20000 };
 
 /* A thread of the pool waits for the daemon's answer to an event. */
 typedef struct emission {
@@ -281,7 +281,7 @@ static bool start(const depot_json *options, depot_err *err)
     const engine_options o = {
         .loop = loop_uv(self.loop), .host = self.host, .sources = &self.sources, .db = self.db,
         .memory_max = depot_json_get_int(options, "memory_max", 0), .cpu_max_ms = depot_json_get_int(options, "cpu_max_ms", 0),
-        .result_max = RESULT_MAX, .log_max = LOG_MAX, .done = on_done, .log = on_log, .beat = on_blocked,
+        .slice_us = SLICE_US, .result_max = RESULT_MAX, .log_max = LOG_MAX, .done = on_done, .log = on_log, .beat = on_blocked,
     };
     if (!engine_new(&o, &self.engine, err)) {
         return false;

@@ -26,6 +26,7 @@ typedef struct rig_options {
     host   *host;
     int64_t memory_max, cpu_max_ms; /* 0: 32 MiB, 10 s */
     size_t  log_max;
+    int64_t slice_us; /* 0: scripts are not interrupted for others */
     struct db_async *db;
 } rig_options;
 
@@ -88,7 +89,7 @@ static inline bool rig_start(rig *r, const rig_options *o)
     depot_err      err = { 0 };
     engine_options options = {
         .loop = &r->loop, .host = o->host, .sources = &r->sources, .memory_max = o->memory_max, .db = o->db,
-        .cpu_max_ms = o->cpu_max_ms, .result_max = 65536, .log_max = o->log_max, .done = rig_done, .log = rig_log, .arg = r,
+        .cpu_max_ms = o->cpu_max_ms, .slice_us = o->slice_us, .result_max = 65536, .log_max = o->log_max, .done = rig_done, .log = rig_log, .arg = r,
     };
 
     options.memory_max = options.memory_max == 0 ? 32 << 20 : options.memory_max;

@@ -199,6 +199,117 @@ static void one_script_cannot_starve_another(void)
     rig_free(&r);
 }
 
+/* ---- time slices ---- */
+
+static const char work_text[] =
+    "local out = {}\n"
+    "local function say(...) out[#out + 1] = table.concat({ ... }, ',') end\n"
+    "local function fib(n) if n < 2 then return n end return fib(n - 1) + fib(n - 2) end\n"
+    "say(fib(21))\n"
+    "local function pass(...) return ... end\n"
+    "local function count(...) return select('#', ...) end\n"
+    "local n = 0\n"
+    "for i = 1, 3000 do\n"
+    "  local t = { pass(i, i + 1, pass(i + 2, nil, i)) }\n"
+    "  n = n + #t + count(pass(table.unpack(t, 1, 5))) + count(pass(), pass(1), (pass(1, 2)))\n"
+    "  local a, b, c = pass(i, pass(i * 2, i * 3)) n = n + a - b + c\n"
+    "end\n"
+    "say(n)\n"
+    "local function permute(a, k)\n"
+    "  k = k or #a\n"
+    "  if k <= 1 then coroutine.yield(table.concat(a)) end\n"
+    "  for i = 1, k do a[k], a[i] = a[i], a[k] permute(a, k - 1) a[k], a[i] = a[i], a[k] end\n"
+    "end\n"
+    "local h = 0\n"
+    "for p in coroutine.wrap(function() permute { 1, 2, 3, 4, 5, 6 } end) do h = (h * 31 + tonumber(p)) % 1000003 end\n"
+    "say(h)\n"
+    "local V = {}\n"
+    "V.__index = function(t, k) return rawget(V, k) or k end\n"
+    "V.__add = function(a, b) return setmetatable({ x = a.x + b.x }, V) end\n"
+    "V.__lt = function(a, b) local s = 0 for i = 1, 5 do s = s + i end return a.x < b.x end\n"
+    "V.__le = function(a, b) return not (b < a) end\n"
+    "V.__eq = function(a, b) return a.x == b.x end\n"
+    "V.__concat = function(a, b) return (type(a) == 'table' and a.x or a) .. ':' .. (type(b) == 'table' and b.x or b) end\n"
+    "V.__len = function(a) return a.x end\n"
+    "V.__call = function(self, ...) return count(...) + self.x end\n"
+    "V.__close = function(v) n = n + v.x end\n"
+    "local sum, less = setmetatable({ x = 0 }, V), 0\n"
+    "for i = 1, 2000 do\n"
+    "  local v = setmetatable({ x = i }, V)\n"
+    "  sum = sum + v\n"
+    "  if v < sum then less = less + 1 end if v <= sum then less = less + 2 end if v == sum then less = less + 4 end\n"
+    "  less = less + #v + v(pass(1, 2, 3)) + #(v .. 'a' .. v .. 1) + #v.name\n"
+    "end\n"
+    "say(sum.x, less)\n"
+    "local function closing(i) local a <close> = setmetatable({ x = i }, V) local b <close> = setmetatable({ x = 1 }, V) if i % 3 == 0 then error(i) end "
+    "return pass(i, i) end\n"
+    "local errors = 0\n"
+    "for i = 1, 2000 do if not pcall(closing, i) then errors = errors + 1 end end\n"
+    "say(n, errors)\n"
+    "local t = {} for i = 1, 400 do t[i] = (i * 7919) % 1009 end table.sort(t, function(a, b) return a > b end) say(table.unpack(t, 1, 20))\n"
+    "say((('abc'):rep(500):gsub('%w', function(c) local k = 0 for i = 1, 20 do k = k + i end return string.char(c:byte() + k % 3) end)):sub(1, 30))\n"
+    "local function loop(i, acc) if i == 0 then return acc end return loop(i - 1, (acc * 3 + i) % 65537) end say(loop(20000, 1))\n"
+    "local acc = {} for i = 1, 300 do acc[i] = coroutine.wrap(function(...) local s = 0 for k = 1, 30 do s = s + coroutine.yield(s, ...) end return 'end' end) "
+    "acc[i](i) end\n"
+    "local total = 0 for k = 1, 29 do for i = 1, 300 do total = total + acc[i](k) end end say(total)\n"
+    "local x, y = 0, 1 do local i = 0 ::top:: if i < 5000 then x, y, i = y, (x + y) % 10007, i + 1 goto top end end say(x, y)\n"
+    "local fl = 0.5 for i = 1, 5000 do fl = 3.9 * fl * (1 - fl) end say(('%.12f'):format(fl))\n"
+    "return table.concat(out, ' ')\n";
+
+static void slices_change_no_result(void)
+{
+    rig   r;
+    char *want;
+
+    rig_init(&r);
+    rig_file(&r, "t.lua", work_text);
+    rig_start(&r, &(rig_options){ 0 });
+    ok_err(rig_run(&r, RUN_FILE, "t.lua", "{}", 20000), &r.err, "work in one piece");
+    want = r.json;
+    for (int64_t slice_us = 20; slice_us < 400; slice_us += 37) {
+        rig q;
+        rig_init(&q);
+        rig_file(&q, "t.lua", work_text);
+        rig_start(&q, &(rig_options){ .slice_us = slice_us });
+        ok_err(rig_run(&q, RUN_FILE, "t.lua", "{}", 60000), &q.err, "work in slices");
+        is_str(q.json, want, "has the same result");
+        rig_free(&q);
+    }
+    rig_free(&r);
+}
+
+static void busy_scripts_let_others_run(void)
+{
+    rig     r;
+    int64_t began;
+
+    rig_init(&r);
+    rig_file(&r, "hog.lua", "while true do pcall(function() for i = 1, 1000 do end end) end");
+    rig_file(&r, "nest.lua", "local function f(n) if n > 0 then return coroutine.wrap(f)(n - 1) end while true do end end f(20)");
+    rig_file(&r, "quick.lua", "depot.sleep(0.01) return 1");
+    rig_start(&r, &(rig_options){ .slice_us = 5000, .cpu_max_ms = 1500 });
+    rig_begin(&r, 1, RUN_FILE, "hog.lua", "{}", 60000);
+    rig_begin(&r, 2, RUN_FILE, "nest.lua", "{}", 60000);
+    began = depot_now_ms();
+    rig_begin(&r, 3, RUN_FILE, "quick.lua", "{}", 60000);
+    while (!r.done) {
+        uv_run(&r.loop, UV_RUN_ONCE);
+    }
+    ok(r.ok && depot_now_ms() - began < 1000, "a quick one ends while two compute");
+    is_int(engine_running(r.engine), 2, "which go on");
+    rig_drain(&r);
+    ok(!r.ok && r.err.code == DEPOT_E_TIMEOUT, "and end at their limit");
+    ok(r.cpu_us >= 1500000 && r.cpu_us < 2500000, "of CPU time, over all slices");
+    began = depot_now_ms();
+    rig_begin(&r, 4, RUN_FILE, "hog.lua", "{}", 60000);
+    engine_cancel(r.engine, 4);
+    ok(r.done && r.err.code == DEPOT_E_CANCELED, "one that computes can be canceled");
+    rig_begin(&r, 5, RUN_FILE, "nest.lua", "{}", 100);
+    rig_drain(&r);
+    ok(r.err.code == DEPOT_E_TIMEOUT && depot_now_ms() - began < 2000, "and meets its deadline");
+    rig_free(&r);
+}
+
 /* ---- waits ---- */
 
 static void waits_work_everywhere(void)
@@ -556,6 +667,8 @@ int main(void)
     run(memory_is_limited);
     run(scripts_survive_what_they_catch);
     run(one_script_cannot_starve_another);
+    run(slices_change_no_result);
+    run(busy_scripts_let_others_run);
     run(waits_work_everywhere);
     run(waits_end_at_the_deadline);
     run(scripts_wait_side_by_side);
