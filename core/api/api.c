@@ -36,17 +36,26 @@ static void collect(void *arg)
     metrics_set("depot_http_streams", NULL, (double)(executor_busy(a->streams) + executor_queued(a->streams)));
 }
 
-static bool index_routes(api *a, depot_err *err)
+/* On failure *out_plugin is whose route does not fit. */
+static bool index_routes(host *h, route_index *index, const char **out_plugin, depot_err *err)
 {
-    for (size_t i = 0; i < host_count(a->host); i++) {
-        depot_ctx *ctx = host_plugin(a->host, i);
+    for (size_t i = 0; i < host_count(h); i++) {
+        depot_ctx *ctx = host_plugin(h, i);
+        *out_plugin = ctx->name;
         for (size_t j = 0; j < ctx->n_routes; j++) {
-            if (!route_index_add(a->routes, &ctx->routes[j], ctx, err)) {
+            if (!route_index_add(index, &ctx->routes[j], ctx, err)) {
                 return false;
             }
         }
     }
     return true;
+}
+
+bool api_check_routes(host *h, const char **out_plugin, depot_err *err)
+{
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+
+    return index_routes(h, route_index_new(arena), out_plugin, err);
 }
 
 static bool register_metrics(depot_err *err)
@@ -63,6 +72,7 @@ bool api_open(host *h, const api_limits *limits, depot_err *err)
 {
     depot_arena *arena = depot_arena_new();
     api         *a = depot_alloc(arena, sizeof(*a));
+    const char  *plugin;
     uint8_t      random[4];
 
     depot_random(random, sizeof(random));
@@ -72,7 +82,7 @@ bool api_open(host *h, const api_limits *limits, depot_err *err)
     a->core = host_plugin(h, 0);
     a->routes = route_index_new(arena);
     a->started_ms = depot_now_ms();
-    if (!index_routes(a, err) || !register_metrics(err)) {
+    if (!index_routes(h, a->routes, &plugin, err) || !register_metrics(err)) {
         depot_arena_free(arena);
         return false;
     }
@@ -89,7 +99,9 @@ bool api_open(host *h, const api_limits *limits, depot_err *err)
 
 void api_drain(int64_t grace_ms)
 {
-    executor_drain(api_self->streams, grace_ms);
+    if (api_self != NULL) {
+        executor_drain(api_self->streams, grace_ms);
+    }
 }
 
 void api_close(void)
@@ -117,6 +129,9 @@ void api_set_limits(const api_limits *limits)
 
 void api_set_ready(bool ready, const char *why)
 {
+    if (api_self == NULL) {
+        return;
+    }
     pthread_mutex_lock(&api_self->lock);
     snprintf(api_self->why, sizeof(api_self->why), "%s", ready || why == NULL ? "" : why);
     pthread_mutex_unlock(&api_self->lock);

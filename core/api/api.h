@@ -17,8 +17,10 @@ typedef struct api_limits {
 /* Builds the route index from every plugin's table; a route that two plugins claim is an error. The request functions of
  * depot/http.h work from here on. */
 bool api_open(host *h, const api_limits *limits, depot_err *err) DEPOT_MUST_USE;
+/* Whether api_open could build that index, and if not, because of which plugin: for depotd --check. */
+bool api_check_routes(host *h, const char **out_plugin, depot_err *err) DEPOT_MUST_USE;
 /* Refuses new streaming requests, waits up to grace_ms for those that run, then cancels them and waits for their end.
- * Before plugins stop. */
+ * Before plugins stop. This, api_close and api_set_ready do nothing while the API is not open. */
 void api_drain(int64_t grace_ms);
 void api_close(void); /* after every transport has stopped and the executor is drained */
 void api_set_limits(const api_limits *limits); /* reload */

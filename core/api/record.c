@@ -53,29 +53,31 @@ static bool has_secrets(const depot_field *fields)
     return false;
 }
 
-/* The arguments as they may be kept: whole if short, without what is secret. */
+/* A value as it may be kept: whole if it is short and not secret. */
+static depot_json *shown(const depot_req *req, const depot_field *f, const depot_json *value)
+{
+    depot_err err = { 0 };
+
+    if (f->type == DEPOT_T_SECRET || has_secrets(f->fields)) {
+        return depot_json_str(req->arena, "***");
+    }
+    const char *text = depot_json_text(req->arena, value);
+    size_t      n = strlen(text);
+    if (n > ARGS_SHOWN_MAX) {
+        return depot_json_str(req->arena, depot_strf(req->arena, "(%zu bytes)", n));
+    }
+    return depot_json_parse(req->arena, text, n, &err);
+}
+
 static depot_json *shown_args(const depot_req *req)
 {
-    const depot_field *fields = req->match.entry->route->request;
-    depot_json        *out = depot_json_object(req->arena);
-    size_t             it = 0;
-    const char        *name;
-    const depot_json  *value;
+    depot_json *out = depot_json_object(req->arena);
 
-    while (req->args != NULL && depot_json_next(req->args, &it, &name, &value)) {
-        const depot_field *f = fields;
-        while (f->name != NULL && strcmp(f->name, name) != 0) {
-            f++;
-        }
-        bool        secret = f->type == DEPOT_T_SECRET || has_secrets(f->fields);
-        const char *text = secret ? NULL : depot_json_text(req->arena, value);
-        bool        long_one = text != NULL && strlen(text) > ARGS_SHOWN_MAX;
-        depot_err   err = { 0 };
-        depot_json *kept = secret ? depot_json_str(req->arena, "***")
-                         : long_one ? depot_json_str(req->arena, depot_strf(req->arena, "(%zu bytes)", strlen(text)))
-                                    : depot_json_parse(req->arena, text, strlen(text), &err);
+    for (const depot_field *f = req->match.entry->route->request; f != NULL && f->name != NULL && req->args != NULL; f++) {
+        const depot_json *given = depot_json_get(req->args, f->name);
+        depot_json       *kept = given == NULL ? NULL : shown(req, f, given);
         if (kept != NULL) {
-            depot_json_set(out, name, kept);
+            depot_json_set(out, f->name, kept);
         }
     }
     return out;
@@ -101,7 +103,7 @@ static void audit(depot_req *req, int status, const depot_err *err)
     if (err != NULL) {
         depot_json_set(detail, "error", depot_json_str(req->arena, depot_err_id(err)));
     }
-    char       action[160];
+    char action[160];
     snprintf(action, sizeof(action), "%.16s %.140s", req->method, path);
     audit_row *row = audit_row_new(req->who.actor, action, req->target.path, depot_json_text(req->arena, detail), req->id);
     if (!req_in_call) {

@@ -27,7 +27,7 @@ static bool decode(depot_arena *arena, const char *s, const char *end, bool quer
     size_t len = 0;
 
     while (s < end) {
-        int c = *s++;
+        int c = (unsigned char)*s++;
         if (c == '%') {
             int high = end - s >= 2 ? hex_digit(s[0]) : -1;
             int low = end - s >= 2 ? hex_digit(s[1]) : -1;

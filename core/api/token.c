@@ -1,5 +1,6 @@
 /* token.c - making and reading tokens. The secret has 256 random bits, so a fast hash is enough to keep it. */
 #include <openssl/crypto.h>
+#include <stdio.h>
 #include <string.h>
 
 #include "api/token.h"
@@ -41,7 +42,7 @@ void token_make(char out[TOKEN_LENGTH + 1], token_parts *parts)
         depot_random(id, sizeof(id));
     } while (number_of(id) == 0);
     depot_random(secret, sizeof(secret));
-    memcpy(out, "dpt_", 4);
+    snprintf(out, 5, "dpt_");
     depot_hex(id, sizeof(id), out + 4);
     out[4 + TOKEN_ID] = '_';
     encode_secret(secret, out + 4 + TOKEN_ID + 1);

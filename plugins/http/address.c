@@ -120,21 +120,22 @@ static bool clear_stale(const struct sockaddr_un *un, depot_err *err)
 
 static bool open_local(const char *path, int *out_fd, depot_err *err)
 {
-    DEPOT_AUTO(depot_fd_close) int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    struct sockaddr_un             un;
+    struct sockaddr_un un;
 
-    if (fd < 0) {
-        return DEPOT_FAIL_ERRNO(err, "cannot make a socket");
-    }
     if (!set_path(&un, path, err) || !clear_stale(&un, err)) {
         return false;
     }
+    int fd = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    if (fd < 0) {
+        return DEPOT_FAIL_ERRNO(err, "cannot make a socket");
+    }
     /* the mode of an unbound socket becomes the mode of its file: there is no moment in which others could connect */
     if (fchmod(fd, 0600) != 0 || bind(fd, (const struct sockaddr *)&un, sizeof(un)) != 0 || listen(fd, SOMAXCONN) != 0) {
-        return DEPOT_FAIL_ERRNO(err, "cannot listen on %s", path);
+        (void)DEPOT_FAIL_ERRNO(err, "cannot listen on %s", path);
+        depot_fd_close(&fd);
+        return false;
     }
     *out_fd = fd;
-    fd = -1;
     return true;
 }
 
@@ -149,18 +150,21 @@ void address_remove(const char *address)
 
 /* ---- TCP ---- */
 
+/* false with errno. */
 static bool listen_on(const struct addrinfo *ai, int *out_fd)
 {
-    DEPOT_AUTO(depot_fd_close) int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
-    int                            on = 1;
+    int fd = socket(ai->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    int on = 1;
 
-    if (fd < 0 || setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) != 0 ||
-        bind(fd, ai->ai_addr, ai->ai_addrlen) != 0 || listen(fd, SOMAXCONN) != 0) {
-        return false;
+    if (fd >= 0 && setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on)) == 0 &&
+        bind(fd, ai->ai_addr, ai->ai_addrlen) == 0 && listen(fd, SOMAXCONN) == 0) {
+        *out_fd = fd;
+        return true;
     }
-    *out_fd = fd;
-    fd = -1;
-    return true;
+    int why = errno;
+    depot_fd_close(&fd);
+    errno = why;
+    return false;
 }
 
 static void describe(int fd, char place[128])

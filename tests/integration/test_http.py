@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+import threading
 import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
@@ -150,6 +151,13 @@ def audit(rig, operator):
     found = eventually(5, lambda: [r for r in rig.api("GET", "/v1/audit?limit=50").json() if r["request_id"] == "refused-1"])
     ok(found and found[0]["detail"]["status"] == 403 and found[0]["actor"] == "token:t-operator", "so is a refusal", found)
     ok(not any(r["action"].startswith("GET") for r in rows), "reading is not")
+    threads = [threading.Thread(target=lambda: [rig.api("POST", "/t/echo/many") for _ in range(10)]) for _ in range(8)]
+    for t in threads:
+        t.start()
+    for t in threads:
+        t.join()
+    rows = rig.api("GET", "/v1/audit?limit=500").json()
+    is_(len([r for r in rows if r["target"] == "/t/echo/many"]), 80, "each of many at once has its row")
     r = rig.api("GET", "/v1/audit/verify")
     ok(r.status == 200 and r.json()["intact"] and r.json()["rows"] >= 5, "the chain holds", r)
     page = rig.api("GET", "/v1/audit?limit=2").json()

@@ -18,6 +18,9 @@ header_timeout = 2s
 body_timeout = 2s
 idle_timeout = 3s
 max_connections = 60
+[daemon]
+threads = 2
+queue = 16
 [listen few]
 address = 127.0.0.1:%%d
 max_per_ip = 3
@@ -246,6 +249,21 @@ def limits(rig, few, auth):
         c.close()
 
 
+def overload(rig, auth):
+    """More slow requests than threads and places in line: each is answered, some by being sent away."""
+    clients = [Client(rig.api_port) for _ in range(40)]
+    for c in clients:
+        c.send("GET /t/sleep?wait=300ms HTTP/1.1\r\nHost: x\r\n" + auth + "\r\n")
+    got = [c.reply() for c in clients]
+    served, sent_away = [r for r in got if r[0] == 200], [r for r in got if r[0] == 503]
+    ok(len(served) >= 18 and len(sent_away) >= 10 and len(served) + len(sent_away) == 40, "some served, the others sent away",
+       [r[0] for r in got])
+    ok(all(r[1].get("retry-after") for r in sent_away), "with the time to come back")
+    for c in clients:
+        c.close()
+    is_(rig.api("GET", "/t/sleep").status, 200, "and soon there is room again")
+
+
 def made_up_tokens(rig):
     """Hundreds of tokens that do not exist, from many threads: neither they nor others see anything but 401 or 503."""
     import random
@@ -281,6 +299,7 @@ with Rig() as rig:
     keep_alive(rig.api_port, auth)
     slow_clients(rig.api_port, auth)
     limits(rig, few, auth)
+    overload(rig, auth)
     made_up_tokens(rig)
     ok(re.search(r'connections_cut_total\{listener="api"\} [1-9]', rig.api("GET", "/metrics").text), "cut connections are counted")
     is_(rig.stop(), 0, "a clean stop")
