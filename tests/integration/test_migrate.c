@@ -1,6 +1,5 @@
 /* test_migrate.c - numbered SQL files: applied once, in order, remembered, refused when they do not fit. */
 #include "db/migrate.h"
-#include "db/sqltext.h"
 
 #include "tap.h"
 
@@ -292,30 +291,9 @@ static void the_daemons_role_may_use_and_not_own(void)
     ok(!depot_db_sql(db, NULL, "create table public.mine (id int)", DEPOT_NO_VALS, NULL, &err), "nor in public");
 }
 
-static void statements_are_found_in_text(void)
-{
-    static const struct {
-        const char *sql;
-        size_t      index, line;
-    } rows[] = {
-        { "a;\nb;\nc", 1, 2 }, { ";;\n;a;\n\n b", 1, 4 }, { "-- x;\na; -- y;\n\nb", 1, 4 },
-        { "select ';\n;';\nb", 1, 3 }, { "select E'\\';\n';\nb", 1, 3 }, { "select \";\n\";\nb", 1, 3 },
-        { "do $$ ;\n $a$ ; $a$ $$;\nb", 1, 3 }, { "select $1;\nb", 1, 2 }, { "create rule r as (a;\nb);\nc", 1, 3 },
-        { "/* ; /* ;\n */ ; */\na", 0, 3 }, { "a", 5, 1 }, { "", 0, 1 }, { "select 'open\n", 0, 1 },
-        { "begin;\na;\nend;\nb", 3, 4 },
-    };
-
-    for (size_t i = 0; i < DEPOT_N(rows); i++) {
-        is_int(sqltext_statement_line(rows[i].sql, rows[i].index), rows[i].line, rows[i].sql);
-    }
-    is_int(sqltext_line("ä\nb", 3), 2, "positions count characters");
-    is_int(sqltext_line("ab", 99), 1, "a position behind the end");
-}
-
 int main(void)
 {
     pgt_begin();
-    run(statements_are_found_in_text);
     run(files_are_applied_once_and_in_order);
     run(a_failing_file_names_file_and_line);
     run(what_does_not_fit_is_refused);

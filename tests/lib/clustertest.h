@@ -86,7 +86,8 @@ static inline int servers_in(const char *dir)
 /* As root, clusters below a folder of ours alone are put elsewhere, with a link to them: removes those below pgt_root. */
 static inline void remove_moved(void)
 {
-    const char *const argv[] = { "/bin/sh", "-c", "find \"$0\" -type l -lname '/var/lib/depotd-embedded/*' -exec sh -c"
+    const char *const argv[] = { "/bin/sh", "-c",
+                                 "find \"$0\" -type l -lname '/var/lib/depotd-embedded/*' -exec sh -c"
                                  " 'rm -r \"$(readlink \"$1\")\"' x {} ';'", pgt_root, NULL };
     child_spec   spec = CHILD_SPEC_INIT;
     child_result result = { 0 };
