@@ -192,7 +192,7 @@ const size_t bind_row_count = DEPOT_N(bind_rows);
 const core_fn bind_core_fns[] = {
     { "array", "(t?: table): table", value_array, "Marks a table as an array, so that it is [] in JSON even when empty." },
     { "fail", "(err: {code: string, message: string, hint?: string, retry?: string})", fail_depot_fail,
-      "Raises an error of the script's own code; retry is \"no\" (default), \"safe\" or \"uncertain\"." },
+      "Raises an error of the script's own code; retry is \"no\", \"safe\" (tried again, the default) or \"uncertain\"." },
     { "job", "(name: string): fun(def: {run: fun(job: depot.Job): any, timeout?: string|number, max_attempts?: integer})",
       bind_job_declare, "Declares, at the top of a handler's file, what runs jobs of this type." },
     { "json.decode", "(text: string): any", json_decode, "The value of a JSON text; null becomes depot.null." },

@@ -32,7 +32,7 @@ static const char head[] =
     "---@param fields? table\n"
     "function Job:log(level, message, fields) end\n"
     "\n"
-    "---Ends this attempt with an error of the script's own code; retry is \"no\" unless given.\n"
+    "---Ends this attempt with an error of the script's own code; with retry = \"no\" there is no other attempt.\n"
     "---@param code string\n"
     "---@param message string\n"
     "---@param opts? {retry?: string, hint?: string}\n"

@@ -22,7 +22,7 @@ local Job = {}
 ---@param fields? table
 function Job:log(level, message, fields) end
 
----Ends this attempt with an error of the script's own code; retry is "no" unless given.
+---Ends this attempt with an error of the script's own code; with retry = "no" there is no other attempt.
 ---@param code string
 ---@param message string
 ---@param opts? {retry?: string, hint?: string}
@@ -39,7 +39,7 @@ depot.null = nil
 ---@return table
 function depot.array(t) end
 
----Raises an error of the script's own code; retry is "no" (default), "safe" or "uncertain".
+---Raises an error of the script's own code; retry is "no", "safe" (tried again, the default) or "uncertain".
 ---@param err {code: string, message: string, hint?: string, retry?: string}
 function depot.fail(err) end
 
