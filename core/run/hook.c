@@ -72,17 +72,16 @@ void events_check(const events_env *env, problem_fn *problem, void *arg)
         const depot_json *args = NULL;
         const char       *option = NULL;
         hook              h;
-        depot_err         err = { 0 };
-        if (!hook_make(arena, name, o, &h, &option, &err)) {
-            problem(arg, name, option, &err);
-            continue;
+        depot_err         err[4] = { { 0 } };
+        bool              fine = hook_make(arena, name, o, &h, &option, &err[0]);
+        bool              has_action = fine || strcmp(option, "run") != 0;
+        report(problem, arg, name, option, fine, &err[0]);
+        if (fine && h.args != NULL) {
+            fine = parse_args(arena, h.args, &args, &err[1]);
         }
-        bool ok = h.args == NULL || parse_args(arena, h.args, &args, &err);
-        report(problem, arg, name, "run", ok && env->ops->exists(&h.act, args, &err), &err);
-        err = (depot_err){ 0 };
-        report(problem, arg, name, "when", h.when == NULL || env->ops->compiles(h.when, &err), &err);
-        err = (depot_err){ 0 };
-        report(problem, arg, name, "durable", !h.durable || env->ops->exists(&queue, NULL, &err), &err);
+        report(problem, arg, name, "run", !has_action || env->ops->exists(&h.act, fine ? args : NULL, &err[1]), &err[1]);
+        report(problem, arg, name, "when", h.when == NULL || env->ops->compiles(h.when, &err[2]), &err[2]);
+        report(problem, arg, name, "durable", !h.durable || env->ops->exists(&queue, NULL, &err[3]), &err[3]);
     }
 }
 

@@ -57,12 +57,44 @@ static bool parse_args(depot_arena *arena, const char *text, const depot_json **
     return depot_json_typeof(*out) == DEPOT_JSON_OBJECT || DEPOT_FAIL(err, INVALID, "arguments are one JSON object, {...}");
 }
 
-bool sched_entry_make(depot_arena *arena, const char *name, const sched_options *o, sched_entry *out, const char **out_option,
-                      depot_err *err)
+/* ---- what has to be looked at before an entry can be used ---- */
+
+static bool make_zone(depot_arena *arena, sched_entry *e, depot_err *err)
+{
+    return zone_load(arena, e->zone_name, &e->zone, err);
+}
+
+static bool make_action(depot_arena *arena, sched_entry *e, depot_err *err)
+{
+    return action_parse(arena, e->run, &e->act, err);
+}
+
+static bool make_args(depot_arena *arena, sched_entry *e, depot_err *err)
 {
     const depot_json *args = NULL;
-    int64_t           due_us;
 
+    return parse_args(arena, e->args, &args, err);
+}
+
+static bool make_cron(depot_arena *arena, sched_entry *e, depot_err *err)
+{
+    int64_t due_us;
+
+    (void)arena;
+    if (!cron_parse(e->cron_text, &e->when, err)) {
+        return false;
+    }
+    return e->zone == NULL || cron_next(&e->when, e->zone, depot_wall_us(), &due_us) ||
+           DEPOT_FAIL(err, INVALID, "\"%s\" is never due in %s", e->cron_text, e->zone_name);
+}
+
+static const struct {
+    const char *option;
+    bool (*make)(depot_arena *arena, sched_entry *e, depot_err *err);
+} parts[] = { { "zone", make_zone }, { "run", make_action }, { "args", make_args }, { "cron", make_cron } };
+
+static void entry_init(depot_arena *arena, const char *name, const sched_options *o, sched_entry *out)
+{
     *out = (sched_entry){
         .name = depot_strdup(arena, name),
         .cron_text = depot_strdup(arena, o->cron),
@@ -75,24 +107,19 @@ bool sched_entry_make(depot_arena *arena, const char *name, const sched_options 
         .timeout_ms = o->timeout,
         .enabled = o->enabled,
     };
-    *out_option = "zone";
-    if (!zone_load(arena, out->zone_name, &out->zone, err)) {
-        return false;
+}
+
+bool sched_entry_make(depot_arena *arena, const char *name, const sched_options *o, sched_entry *out, const char **out_option,
+                      depot_err *err)
+{
+    entry_init(arena, name, o, out);
+    for (size_t i = 0; i < DEPOT_N(parts); i++) {
+        *out_option = parts[i].option;
+        if (!parts[i].make(arena, out, err)) {
+            return false;
+        }
     }
-    *out_option = "run";
-    if (!action_parse(arena, out->run, &out->act, err)) {
-        return false;
-    }
-    *out_option = "args";
-    if (!parse_args(arena, out->args, &args, err)) {
-        return false;
-    }
-    *out_option = "cron";
-    if (!cron_parse(out->cron_text, &out->when, err)) {
-        return false;
-    }
-    return cron_next(&out->when, out->zone, depot_wall_us(), &due_us) ||
-           DEPOT_FAIL(err, INVALID, "\"%s\" is never due in %s", out->cron_text, out->zone_name);
+    return true;
 }
 
 void sched_check(const sched_env *env, problem_fn *problem, void *arg)
@@ -103,15 +130,21 @@ void sched_check(const sched_env *env, problem_fn *problem, void *arg)
 
     for (size_t it = 0; (o = env->next(&it, &name)) != NULL;) {
         const depot_json *args = NULL;
-        const char       *option = NULL;
         sched_entry       e;
         depot_err         err = { 0 };
-        if (!sched_entry_make(arena, name, o, &e, &option, &err)) {
-            problem(arg, name, option, &err);
-            continue;
+        bool              has_action = true;
+        entry_init(arena, name, o, &e);
+        for (size_t i = 0; i < DEPOT_N(parts); i++) {
+            err = (depot_err){ 0 };
+            if (!parts[i].make(arena, &e, &err)) {
+                problem(arg, name, parts[i].option, &err);
+                has_action = has_action && parts[i].make != make_action;
+            }
         }
-        if (!parse_args(arena, e.args, &args, &err) ||
-            !env->ops->exists(&e.act, args == NULL ? depot_json_object(arena) : args, &err)) {
+        bool has_args = parse_args(arena, e.args, &args, &err);
+        err = (depot_err){ 0 };
+        args = args == NULL ? depot_json_object(arena) : args;
+        if (has_action && !env->ops->exists(&e.act, has_args ? args : NULL, &err)) {
             problem(arg, name, "run", &err);
         }
     }
