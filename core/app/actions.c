@@ -83,15 +83,14 @@ static bool run_script(const char *file, const depot_json *arg, int64_t timeout_
     return app_self->env.scripts->run(&script, &id, err) && waiting_end(&w, arena, out_result, err);
 }
 
-static bool eval(const char *expression, const depot_json *arg, bool *out, depot_err *err)
+static bool eval(const char *expression, const depot_json *names, bool *out, depot_err *err)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
     const depot_json                         *value = NULL;
     waiting                                   w;
 
     waiting_init(&w);
-    const depot_json *variables = depot_json_pack(arena, "{s:o}", "event", arg);
-    if (!scripts_eval(expression, depot_json_text(arena, variables), EVAL_TIMEOUT_MS, on_done, &w, err) ||
+    if (!scripts_eval(expression, depot_json_text(arena, names), EVAL_TIMEOUT_MS, on_done, &w, err) ||
         !waiting_end(&w, arena, &value, err)) {
         return false;
     }
