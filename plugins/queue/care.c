@@ -30,6 +30,20 @@ static void add_beats(job_list *list, int64_t now, beats *b)
     }
 }
 
+/* They were not extended after all: due at once, as a wait of another third could be the lease's last. */
+static void beats_again(queue *q, int64_t now)
+{
+    const job_list *lists[] = { &q->waiting[0], &q->waiting[1], &q->running[0], &q->running[1], &q->ended };
+
+    pthread_mutex_lock(&q->lock);
+    for (size_t i = 0; i < DEPOT_N(lists); i++) {
+        for (job *j = lists[i]->first; j != NULL; j = j->next) {
+            j->beat_ms = j->beat_ms == now + j->lease_ms / 3 ? now : j->beat_ms;
+        }
+    }
+    pthread_mutex_unlock(&q->lock);
+}
+
 static void drop_if_waiting(queue *q, const char *id)
 {
     for (int is_lua = 0; is_lua < 2; is_lua++) {
@@ -102,6 +116,7 @@ bool care_heartbeat(queue *q, depot_err *err)
                    DEPOT_VALS(DEPOT_TEXT(depot_strf(arena, "%s}", b.ids.data)), DEPOT_TEXT(depot_strf(arena, "%s}", b.tokens.data)),
                               DEPOT_INT(o->lease)),
                    &rows, err)) {
+        beats_again(q, now);
         return depot_wrap(err, "extend %zu leases", b.n);
     }
     for (size_t i = 0; i < depot_rows_count(rows); i++) {

@@ -4,9 +4,9 @@
 
 #include "queue.h"
 
-enum { POLL_LEAST_MS = 250, POLL_MOST_MS = 1000, RETRY_LEAST_MS = 100, RETRY_MOST_MS = 2000, LUA_PAUSE_MS = 200, RESERVE = 16 };
+enum { POLL_LEAST_MS = 250, POLL_MOST_MS = 1000, RETRY_LEAST_MS = 100, RETRY_MOST_MS = 2000, LUA_PAUSE_MS = 200, RESERVE = 16,
+       C_AHEAD = 4 /* times as many as may run, so that they do not wait for a round trip each */ };
 
-static const char finish_sql[] = "select job, token, accepted, status, queue, outcome from queue.finish($1)";
 static const char claim_sql[] = "select id, token, queue, job_type, args, attempt, max_attempts, lease_ms"
                                 " from queue.claim($1, $2, $3, $4, $5 * interval '1 millisecond')";
 static const char held_sql[] = "select id, token, queue, job_type, args, attempt, max_attempts, lease_ms"
@@ -40,7 +40,7 @@ static wish wanted(queue *q)
 
     pthread_mutex_lock(&q->lock);
     lua -= (int64_t)q->waiting[1].n;
-    int64_t c = q->n_served == 0 ? 0 : o->c_jobs - (int64_t)q->running[0].n - (int64_t)q->waiting[0].n;
+    int64_t c = q->n_served == 0 ? 0 : o->c_jobs * C_AHEAD - (int64_t)q->running[0].n - (int64_t)q->waiting[0].n;
     bool    draining = q->draining;
     pthread_mutex_unlock(&q->lock);
     lua = q->types.n_scripts == 0 ? 0 : lua;
@@ -216,7 +216,7 @@ static bool turn(queue *q, bool *out_again, depot_err *err)
 static void give_back_waiting(queue *q)
 {
     pthread_mutex_lock(&q->lock);
-    for (int is_lua = 0; q->draining && !q->drained && is_lua < 2; is_lua++) {
+    for (int is_lua = 0; q->draining && is_lua < 2; is_lua++) { /* also what an answer under way brought since */
         for (job *j; (j = q->waiting[is_lua].first) != NULL;) {
             job_take(&q->waiting[is_lua], j);
             job_set_released(j);
@@ -273,5 +273,6 @@ bool queue_dispatch(depot_ctx *ctx, depot_loop *loop, void *arg, depot_err *err)
         }
         q->retry_wait_ms = q->retry_wait_ms * 2 > RETRY_MOST_MS ? RETRY_MOST_MS : q->retry_wait_ms * 2;
     }
+    give_back_waiting(q);
     return true;
 }

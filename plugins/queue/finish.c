@@ -5,7 +5,7 @@
 
 enum { RESULTS_MAX = 500, RESULTS_BYTES = 4 << 20, RETRY_MS = 200 };
 
-static const char finish_sql[] = "select job, token, accepted, status, queue, outcome from queue.finish($1)";
+const char finish_sql[] = "select job, token, accepted, status, queue, outcome from queue.finish($1)";
 
 size_t finish_collect(queue *q, depot_buf *out)
 {

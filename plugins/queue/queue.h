@@ -129,6 +129,7 @@ void job_set_failed(job *j, const depot_err *err, const char *place, const char 
 void job_set_released(job *j); /* was never begun */
 
 /* finish.c: results to the database */
+extern const char finish_sql[]; /* $1: what finish_collect gives */
 /* The first results as one JSON array, and how many they are; they stay in `ended` until they are settled. */
 size_t finish_collect(queue *q, depot_buf *out);
 void   finish_settle(queue *q, size_t n, const depot_rows *rows); /* the database has judged the first n */
