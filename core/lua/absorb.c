@@ -75,9 +75,10 @@ static double growth_in(const depot_json *before, const depot_json *after, size_
     return upper - old_upper;
 }
 
-/* A histogram only takes observations: each new one is placed inside its bucket, all at the same share between the bucket's
- * bounds, and the share is the one that makes the sum right. */
-static void absorb_histogram(const char *name, const char *const *labels, const depot_json *before, const depot_json *after)
+/* A histogram only takes observations: each new one is placed inside its bucket, all at the same share between the
+ * bucket's bounds, and the share is the one that makes the sum right. */
+static void absorb_histogram(const char *name, const char *const *labels, const depot_json *before,
+                             const depot_json *after)
 {
     const depot_json *buckets = depot_json_get(after, "buckets");
     size_t            n = buckets == NULL ? 0 : depot_json_len(buckets);
@@ -104,9 +105,9 @@ static void absorb_histogram(const char *name, const char *const *labels, const 
 
 static void absorb_series(const depot_json *metric, const depot_json *before, const depot_json *series)
 {
-    const char       *name = depot_json_get_str(metric, "name", "");
-    const char       *kind = depot_json_get_str(metric, "kind", "");
-    const char       *labels[LABELS_MAX + 1];
+    const char *name = depot_json_get_str(metric, "name", "");
+    const char *kind = depot_json_get_str(metric, "kind", "");
+    const char *labels[LABELS_MAX + 1];
 
     labels_of(series, labels);
     const depot_json *old = find_series(before, labels);

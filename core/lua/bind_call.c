@@ -1,5 +1,5 @@
-/* bind_call.c - functions of plugins: arguments checked by the signature and copied, the C function run on the thread pool
- * while the script waits, its results pushed. The C function never sees Lua, and Lua owns nothing of it. */
+/* bind_call.c - functions of plugins: arguments checked by the signature and copied, the C function run on the thread
+ * pool while the script waits, its results pushed. The C function never sees Lua, and Lua owns nothing of it. */
 #include <pthread.h>
 #include <stdatomic.h>
 #include <stdlib.h>
@@ -51,7 +51,7 @@ struct depot_call {
     pthread_cond_t  has_worked;
     bool            worked;
     depot_call     *next_orphan;
-    void           *user;     /* of functions with a push of their own */
+    void           *user; /* of functions with a push of their own */
 };
 
 static depot_call *call_of(op *o)
@@ -355,7 +355,8 @@ int bind_call_fn(lua_State *L)
 
     run_may_wait(L);
     if (n > (int)fn->sig.n) {
-        return fail_raisef(L, DEPOT_E_INVALID, "depot.%s takes at most %zu arguments, not %d", fn->row->name, fn->sig.n, n);
+        return fail_raisef(L, DEPOT_E_INVALID, "depot.%s takes at most %zu arguments, not %d", fn->row->name, fn->sig.n,
+                           n);
     }
     depot_call *call = bind_call_new(r, fn);
     for (int i = 0; i < (int)fn->sig.n; i++) {

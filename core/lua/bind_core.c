@@ -9,9 +9,9 @@ enum { FIELDS_BYTES_MAX = 2048, JSON_BYTES_MAX = 16 << 20, SLEEP_MAX_MS = 864000
 
 bool bind_log(lua_State *L, depot_level level, const char *text, size_t n, const char *fields)
 {
-    run *r = vm_run(L);
+    run                  *r = vm_run(L);
     const engine_options *opt = &r->engine->opt;
-    char where[160] = "";
+    char                  where[160] = "";
 
     if (r->logged > opt->log_max) {
         return false;
@@ -190,10 +190,13 @@ const depot_lua_fn bind_rows[] = {
 const size_t bind_row_count = DEPOT_N(bind_rows);
 
 const core_fn bind_core_fns[] = {
-    { "array", "(t?: table): table", value_array, "Marks a table as an array, so that it is [] in JSON even when empty." },
+    { "array", "(t?: table): table", value_array,
+      "Marks a table as an array, so that it is [] in JSON even when empty." },
     { "fail", "(err: {code: string, message: string, hint?: string, retry?: string})", fail_depot_fail,
-      "Raises an error of the script's own code; retry is \"no\", \"safe\" (tried again, the default) or \"uncertain\"." },
-    { "job", "(name: string): fun(def: {run: fun(job: depot.Job): any, timeout?: string|number, max_attempts?: integer})",
+      "Raises an error of the script's own code; retry is \"no\", \"safe\" (tried again, the default) or "
+      "\"uncertain\"." },
+    { "job",
+      "(name: string): fun(def: {run: fun(job: depot.Job): any, timeout?: string|number, max_attempts?: integer})",
       bind_job_declare, "Declares, at the top of a handler's file, what runs jobs of this type." },
     { "json.decode", "(text: string): any", json_decode, "The value of a JSON text; null becomes depot.null." },
     { "json.encode", "(value: any): string", json_encode, "Compact JSON with sorted keys." },

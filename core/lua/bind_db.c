@@ -6,13 +6,13 @@
 #include "lua/bind_db.h"
 
 typedef struct db_op {
-    op          base;
-    engine     *engine;
+    op           base;
+    engine      *engine;
     depot_arena *arena;
-    statement   st;
-    db_request *request;
-    depot_err   err;
-    bool        failed;
+    statement    st;
+    db_request  *request;
+    depot_err    err;
+    bool         failed;
 } db_op;
 
 /* ---- statements that wait on the loop ---- */
@@ -80,8 +80,13 @@ static db_op *db_op_new(run *r)
 static db_query query_of(db_op *d)
 {
     d->engine->n_busy++;
-    return (db_query){ .arena = d->arena, .sql = d->st.sql, .vals = d->st.vals, .n = d->st.n,
-                       .deadline_ms = d->base.run->deadline_ms, .done = on_rows, .arg = d };
+    return (db_query){ .arena = d->arena,
+                       .sql = d->st.sql,
+                       .vals = d->st.vals,
+                       .n = d->st.n,
+                       .deadline_ms = d->base.run->deadline_ms,
+                       .done = on_rows,
+                       .arg = d };
 }
 
 /* ---- statements of scripts that cannot yield just now ---- */
@@ -115,8 +120,9 @@ static int run_blocking(lua_State *L, run *r, shape want)
     db_pool *pool = host_environment(r->engine->opt.host)->db;
 
     if (r->db != NULL || pool == NULL) {
-        return fail_raisef(L, DEPOT_E_CONFLICT, "a statement of a transaction cannot be run here (inside of sort, gsub or "
-                                                "__tostring): run it before");
+        return fail_raisef(L, DEPOT_E_CONFLICT,
+                           "a statement of a transaction cannot be run here (inside of sort, gsub or "
+                           "__tostring): run it before");
     }
     depot_call *call = bind_call_new(r, &blocking_fn);
     blocking   *b = depot_alloc(depot_call_arena(call), sizeof(*b));
@@ -284,8 +290,10 @@ static int db_tx(lua_State *L)
 }
 
 const core_fn bind_db_fns[] = {
-    { "db.exec", "(sql: string, ...): integer", db_exec, "Runs one statement with $1, $2 … and returns how many rows it changed." },
-    { "db.row", "(sql: string, ...): table?", db_row, "The first row as {column = value}, with depot.null for null; nil if there is none." },
+    { "db.exec", "(sql: string, ...): integer", db_exec,
+      "Runs one statement with $1, $2 … and returns how many rows it changed." },
+    { "db.row", "(sql: string, ...): table?", db_row,
+      "The first row as {column = value}, with depot.null for null; nil if there is none." },
     { "db.rows", "(sql: string, ...): table[]", db_rows, "All rows." },
     { "db.tx", "(f: fun(tx: table): ..., opts?: {read_only?: boolean, serializable?: boolean}): ...", db_tx,
       "Runs f in a transaction: committed when f returns, rolled back when it raises." },

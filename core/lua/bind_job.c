@@ -72,8 +72,8 @@ static void add_handler(lua_State *L, run *r, const char *name, const declaratio
         e->handlers = more;
         e->cap_handlers = cap;
     }
-    e->handlers[e->n_handlers++] = (handler){ depot_strdup(e->arena, name), file->path, file->revision, d->timeout_ms,
-                                              d->max_attempts };
+    e->handlers[e->n_handlers++] =
+        (handler){ depot_strdup(e->arena, name), file->path, file->revision, d->timeout_ms, d->max_attempts };
 }
 
 /* Upvalue 1: the name. */

@@ -1,4 +1,5 @@
-/* bind_rows.c - values between SQL and Lua: int8 is an integer, numeric the exact text, json a table, null depot.null. */
+/* bind_rows.c - values between SQL and Lua: int8 is an integer, numeric the exact text, json a table, null depot.null.
+ */
 #include <string.h>
 
 #include "db/rows.h"
@@ -50,8 +51,8 @@ static const struct {
     uint32_t type;
     void (*push)(lua_State *L, const char *text, size_t n);
 } types[] = {
-    { 16, push_bool },    { 17, push_bytes },  { 20, push_number },  { 21, push_number },  { 23, push_number },
-    { 26, push_number },  { 114, push_json },  { 700, push_number }, { 701, push_number }, { 3802, push_json },
+    { 16, push_bool },   { 17, push_bytes }, { 20, push_number },  { 21, push_number },  { 23, push_number },
+    { 26, push_number }, { 114, push_json }, { 700, push_number }, { 701, push_number }, { 3802, push_json },
 };
 
 static void push_value(lua_State *L, const depot_rows *rows, size_t row, size_t col)
@@ -157,7 +158,8 @@ static depot_val read_param(lua_State *L, int index, depot_arena *arena)
         return strlen(text) == n ? DEPOT_TEXT(text) : DEPOT_BYTES(text, n);
     default:
         if (!value_is_null(L, index)) {
-            fail_raisef(L, DEPOT_E_INVALID, "parameter $%d: a %s cannot go to the database", index - 1, luaL_typename(L, index));
+            fail_raisef(L, DEPOT_E_INVALID, "parameter $%d: a %s cannot go to the database", index - 1,
+                        luaL_typename(L, index));
         }
         return DEPOT_NULL;
     }

@@ -1,5 +1,5 @@
-/* channel.c - frames over a non-blocking socket. A sender writes at once if nothing waits; the loop is asked only when the
- * socket is full. */
+/* channel.c - frames over a non-blocking socket. A sender writes at once if nothing waits; the loop is asked only when
+ * the socket is full. */
 #include "lua/channel.h"
 
 #include <errno.h>
@@ -24,8 +24,8 @@ struct channel {
     size_t          sent;        /* of out */
     bool            wants_write; /* the loop was asked to tell when the socket takes more */
     bool            broken;
-    size_t          posted;      /* calls of arm under way on the loop */
-    bool            gone;        /* closed: the last of those frees it */
+    size_t          posted; /* calls of arm under way on the loop */
+    bool            gone;   /* closed: the last of those frees it */
 };
 
 static void channel_free(channel *c)

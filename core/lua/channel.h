@@ -8,7 +8,8 @@
 typedef struct channel channel;
 typedef struct channel_calls {
     void (*frame)(void *arg, const wire_frame *frame);
-    void (*end)(void *arg, const depot_err *err); /* once: closed by the other side or broken; the channel is to be closed */
+    void (*end)(void            *arg,
+                const depot_err *err); /* once: closed by the other side or broken; the channel is to be closed */
     void *arg;
 } channel_calls;
 

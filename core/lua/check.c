@@ -12,8 +12,8 @@ static void on_fault(void *arg, const char *file, int line, const depot_err *err
 }
 
 /* What scripts log while they declare themselves is of no interest here. */
-static void no_log(void *arg, uint64_t id, depot_level level, const char *label, const char *where, const char *text, size_t n,
-                   const char *fields)
+static void no_log(void *arg, uint64_t id, depot_level level, const char *label, const char *where, const char *text,
+                   size_t n, const char *fields)
 {
     (void)arg;
     (void)id;
@@ -29,8 +29,13 @@ static bool load(const sources *s, conf_problems *problems, depot_err *err)
 {
     uv_loop_t      uv;
     engine        *e = NULL;
-    engine_options options = { .loop = &uv, .sources = s, .memory_max = MEMORY_MAX, .cpu_max_ms = CPU_MAX_MS,
-                               .result_max = TEXT_MAX, .log_max = TEXT_MAX, .log = no_log };
+    engine_options options = { .loop = &uv,
+                               .sources = s,
+                               .memory_max = MEMORY_MAX,
+                               .cpu_max_ms = CPU_MAX_MS,
+                               .result_max = TEXT_MAX,
+                               .log_max = TEXT_MAX,
+                               .log = no_log };
     bool           ok;
 
     if (uv_loop_init(&uv) != 0) {

@@ -1,5 +1,5 @@
-/* deadline.c - the timer, its signal handler and the hook. The handler does what lua.c does for SIGINT: lua_sethook is made
- * to be called from signal handlers. */
+/* deadline.c - the timer, its signal handler and the hook. The handler does what lua.c does for SIGINT: lua_sethook is
+ * made to be called from signal handlers. */
 #include "lua/deadline.h"
 
 #include <stdatomic.h>
@@ -26,7 +26,8 @@ static void hook_kill(lua_State *co)
     lua_sethook(co, on_hook, LUA_MASKCOUNT | LUA_MASKCALL | LUA_MASKRET | LUA_MASKLINE, 1);
 }
 
-/* Between two instructions. What cannot yield just now (a comparison function of sort) goes on and is asked again later. */
+/* Between two instructions. What cannot yield just now (a comparison function of sort) goes on and is asked again
+ * later. */
 static void on_slice(lua_State *L, lua_Debug *ar)
 {
     (void)ar;

@@ -1,8 +1,10 @@
-/* deadline.h - stops Lua code that does not stop by itself: a timer signal hooks the coroutine that runs at that moment.
+/* deadline.h - stops Lua code that does not stop by itself: a timer signal hooks the coroutine that runs at that
+ * moment.
  *
- * An always-on count hook would cost half as much again on CPU-bound code; this costs nothing until it fires. Once fired,
- * every further instruction, call and return raises again, so that neither pcall nor __close can swallow it. What C code
- * does between two hooks is bounded by the library's own checks (deadline_check) and, past those, by the daemon. */
+ * An always-on count hook would cost half as much again on CPU-bound code; this costs nothing until it fires. Once
+ * fired, every further instruction, call and return raises again, so that neither pcall nor __close can swallow it.
+ * What C code does between two hooks is bounded by the library's own checks (deadline_check) and, past those, by the
+ * daemon. */
 #ifndef LUA_DEADLINE_H
 #define LUA_DEADLINE_H
 
@@ -16,13 +18,13 @@ typedef enum kill_reason { KILL_NONE, KILL_WALL, KILL_CPU, KILL_CANCEL } kill_re
 
 /* One per thread that runs Lua. */
 typedef struct deadline {
-    timer_t             timer;
-    lua_State *volatile current;        /* the coroutine that runs now; whoever switches coroutines sets it */
+    timer_t timer;
+    lua_State *volatile current;            /* the coroutine that runs now; whoever switches coroutines sets it */
     volatile sig_atomic_t *volatile reason; /* of the script that runs now; NULL: none runs */
-    int64_t             wall_us;        /* depot_now_us() at which it is over */
-    int64_t             cpu_us;         /* CPU clock of the thread at which it is over */
-    int64_t             cpu_began_us;
-    int64_t             slice_us;       /* depot_now_us() from which others may have their turn; INT64_MAX: none wants one */
+    int64_t wall_us;                        /* depot_now_us() at which it is over */
+    int64_t cpu_us;                         /* CPU clock of the thread at which it is over */
+    int64_t cpu_began_us;
+    int64_t slice_us; /* depot_now_us() from which others may have their turn; INT64_MAX: none wants one */
 } deadline;
 
 /* One stretch of Lua code. */
@@ -34,8 +36,8 @@ typedef struct stretch {
 } stretch;
 
 /* On the thread whose Lua code is to be watched. */
-bool deadline_init(deadline *d, depot_err *err) DEPOT_MUST_USE;
-void deadline_fini(deadline *d);
+bool    deadline_init(deadline *d, depot_err *err) DEPOT_MUST_USE;
+void    deadline_fini(deadline *d);
 void    deadline_begin(deadline *d, const stretch *what);
 int64_t deadline_end(deadline *d); /* CPU microseconds since deadline_begin */
 

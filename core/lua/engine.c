@@ -8,8 +8,9 @@
 
 enum { IDLE_STATES_MAX = 64, TURN_MS = 500, ENGINE_SHARES = 4 /* all scripts together, in limits of one */ };
 
-static const char *const mode_names[] = { [RUN_HANDLER] = "handler", [RUN_FILE] = "file", [RUN_EVAL] = "eval",
-                                          [RUN_DECLARE] = "declare" };
+static const char *const mode_names[] = {
+    [RUN_HANDLER] = "handler", [RUN_FILE] = "file", [RUN_EVAL] = "eval", [RUN_DECLARE] = "declare"
+};
 
 const char *run_mode_name(run_mode mode)
 {
@@ -110,9 +111,13 @@ static void run_end(run *r)
     if (r->mode == RUN_DECLARE) {
         return; /* engine_load looks at it */
     }
-    depot_script_result res = { .ok = r->ok, .json = r->ok ? r->json.data : "null", .err = r->err,
-                                .where = r->ok ? "" : r->where, .trace = r->ok || r->trace.data == NULL ? "" : r->trace.data,
-                                .cpu_us = r->cpu_us, .wall_us = depot_now_us() - r->started_us };
+    depot_script_result res = { .ok = r->ok,
+                                .json = r->ok ? r->json.data : "null",
+                                .err = r->err,
+                                .where = r->ok ? "" : r->where,
+                                .trace = r->ok || r->trace.data == NULL ? "" : r->trace.data,
+                                .cpu_us = r->cpu_us,
+                                .wall_us = depot_now_us() - r->started_us };
     e->opt.done(e->opt.arg, r->id, &res);
     run_free(r);
 }
@@ -181,7 +186,8 @@ static void arm_wall(engine *e)
     }
 }
 
-/* Several scripts may run one after the other before the loop turns: what the loop would do in time is done between them. */
+/* Several scripts may run one after the other before the loop turns: what the loop would do in time is done between
+ * them. */
 static void between_steps(engine *e)
 {
     int64_t now = depot_now_ms();
@@ -202,8 +208,11 @@ static int resume(run *r)
     engine       *e = r->engine;
     bool          may_slice = r->mode == RUN_HANDLER || r->mode == RUN_FILE;
     const stretch what = {
-        .co = r->co, .reason = &r->killed, .wall_us = r->deadline_ms * 1000,
-        .cpu_max_us = e->opt.cpu_max_ms * 1000 - r->cpu_since_wait_us, .slice_us = may_slice ? e->opt.slice_us : 0,
+        .co = r->co,
+        .reason = &r->killed,
+        .wall_us = r->deadline_ms * 1000,
+        .cpu_max_us = e->opt.cpu_max_ms * 1000 - r->cpu_since_wait_us,
+        .slice_us = may_slice ? e->opt.slice_us : 0,
     };
     int n;
 
@@ -296,7 +305,8 @@ run *run_new(engine *e, const run_spec *spec, depot_err *err)
     v = engine_take_vm(e);
     if (v == NULL || !vm_prepare(v, r, err)) {
         if (v == NULL) {
-            DEPOT_FAIL(err, MEMORY, "no memory for a Lua state within the limit of %lld bytes", (long long)e->opt.memory_max);
+            DEPOT_FAIL(err, MEMORY, "no memory for a Lua state within the limit of %lld bytes",
+                       (long long)e->opt.memory_max);
         } else {
             vm_free(v);
         }

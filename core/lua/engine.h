@@ -1,5 +1,5 @@
-/* engine.h - runs scripts on one thread with one libuv loop: each in a Lua state of its own, as a coroutine that gives the
- * loop back whenever it waits. Used by the worker process, by --check and by tests. */
+/* engine.h - runs scripts on one thread with one libuv loop: each in a Lua state of its own, as a coroutine that gives
+ * the loop back whenever it waits. Used by the worker process, by --check and by tests. */
 #ifndef LUA_ENGINE_H
 #define LUA_ENGINE_H
 
@@ -30,18 +30,18 @@ typedef struct run_spec {
 } run_spec;
 
 typedef struct engine_options {
-    uv_loop_t        *loop;
-    host             *host;    /* its plugins' functions are offered; NULL: none */
-    const sources    *sources; /* kept by reference */
-    struct db_async  *db;      /* NULL: depot.db says that there is none */
-    int64_t           memory_max, cpu_max_ms;
-    int64_t           slice_us; /* a script that computes for longer gives others their turn; 0: never */
-    size_t            result_max;
-    size_t            log_max; /* bytes of log text per run */
+    uv_loop_t       *loop;
+    host            *host;    /* its plugins' functions are offered; NULL: none */
+    const sources   *sources; /* kept by reference */
+    struct db_async *db;      /* NULL: depot.db says that there is none */
+    int64_t          memory_max, cpu_max_ms;
+    int64_t          slice_us; /* a script that computes for longer gives others their turn; 0: never */
+    size_t           result_max;
+    size_t           log_max; /* bytes of log text per run */
     /* Called on the loop's thread, never from inside engine_run. res is valid during the call. */
     void (*done)(void *arg, uint64_t id, const depot_script_result *res);
-    void (*log)(void *arg, uint64_t id, depot_level level, const char *label, const char *where, const char *text, size_t n,
-                const char *fields_json);
+    void (*log)(void *arg, uint64_t id, depot_level level, const char *label, const char *where, const char *text,
+                size_t n, const char *fields_json);
     void (*beat)(void *arg); /* called about each 500 ms while scripts keep the loop from turning; NULL: not needed */
     void *arg;
 } engine_options;
@@ -54,17 +54,18 @@ void engine_free(engine *e); /* no run is left, and the loop has run until engin
 bool   engine_run(engine *e, const run_spec *spec, depot_err *err) DEPOT_MUST_USE;
 void   engine_cancel(engine *e, uint64_t id); /* ends with CANCELED, soon */
 size_t engine_running(const engine *e);
-bool   engine_is_idle(const engine *e);   /* no runs, and no abandoned calls on the thread pool */
-size_t engine_overdue(const engine *e);   /* abandoned calls that still occupy a thread 30 s past their deadline */
+bool   engine_is_idle(const engine *e); /* no runs, and no abandoned calls on the thread pool */
+size_t engine_overdue(const engine *e); /* abandoned calls that still occupy a thread 30 s past their deadline */
 
 /* What handlers declare. */
 typedef struct handler {
     const char *name, *file, *revision;
     int64_t     timeout_ms, max_attempts; /* 0: default */
 } handler;
-/* Compiles every file, then takes the declarations of those below handlers/. Reports each fault; false if there was one. */
-bool          engine_load(engine *e, void (*fault)(void *arg, const char *file, int line, const depot_err *err), void *arg);
-size_t        engine_handlers(const engine *e);
+/* Compiles every file, then takes the declarations of those below handlers/. Reports each fault; false if there was
+ * one. */
+bool   engine_load(engine *e, void (*fault)(void *arg, const char *file, int line, const depot_err *err), void *arg);
+size_t engine_handlers(const engine *e);
 const handler *engine_handler(const engine *e, size_t i);
 
 #endif

@@ -1,5 +1,5 @@
-/* fail.c - errors as Lua sees them: tables {code, message, hint, where, retry, sqlstate} with a __tostring, raised by every
- * function of depot.*; and back again, when one of them ends a script. */
+/* fail.c - errors as Lua sees them: tables {code, message, hint, where, retry, sqlstate} with a __tostring, raised by
+ * every function of depot.*; and back again, when one of them ends a script. */
 #include <ctype.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -10,10 +10,12 @@
 
 #define ERROR_META "depot.error"
 
-static const char *const retry_names[] = { [DEPOT_RETRY_NO] = "no", [DEPOT_RETRY_SAFE] = "safe",
-                                           [DEPOT_RETRY_UNCERTAIN] = "uncertain" };
+static const char *const retry_names[] = {
+    [DEPOT_RETRY_NO] = "no", [DEPOT_RETRY_SAFE] = "safe", [DEPOT_RETRY_UNCERTAIN] = "uncertain"
+};
 /* What a code that only the script knows counts as. */
-static const depot_code retry_codes[] = { [DEPOT_RETRY_NO] = DEPOT_E_PRECONDITION, [DEPOT_RETRY_SAFE] = DEPOT_E_UNKNOWN,
+static const depot_code retry_codes[] = { [DEPOT_RETRY_NO] = DEPOT_E_PRECONDITION,
+                                          [DEPOT_RETRY_SAFE] = DEPOT_E_UNKNOWN,
                                           [DEPOT_RETRY_UNCERTAIN] = DEPOT_E_DB_UNKNOWN };
 
 static int error_text(lua_State *L)
@@ -163,15 +165,16 @@ static bool find_retry(const char *name, depot_retry *out)
     return false;
 }
 
-/* A code of ours, when its class is the wanted one; else the script's own code, which counts as one of that class: as one that
- * may be tried again when the script says nothing. */
+/* A code of ours, when its class is the wanted one; else the script's own code, which counts as one of that class: as
+ * one that may be tried again when the script says nothing. */
 static void set_code(depot_err *err, const char *code, const char *retry)
 {
     depot_err   known = { .code = depot_code_by_id(code) };
     depot_retry wanted = DEPOT_RETRY_SAFE;
     bool        given = find_retry(retry, &wanted);
 
-    if ((known.code != DEPOT_E_UNKNOWN || strcmp(code, "UNKNOWN") == 0) && (!given || depot_err_retry(&known) == wanted)) {
+    if ((known.code != DEPOT_E_UNKNOWN || strcmp(code, "UNKNOWN") == 0) &&
+        (!given || depot_err_retry(&known) == wanted)) {
         err->code = known.code;
         return;
     }
@@ -197,7 +200,8 @@ static void read_table(lua_State *L, int index, depot_err *err, char *where, siz
     }
     cut(err->msg, sizeof(err->msg), message, strlen(message));
     cut(err->hint, sizeof(err->hint), hint == NULL ? "" : hint, hint == NULL ? 0 : strlen(hint));
-    cut(err->sqlstate, sizeof(err->sqlstate), sqlstate == NULL ? "" : sqlstate, sqlstate == NULL ? 0 : strlen(sqlstate));
+    cut(err->sqlstate, sizeof(err->sqlstate), sqlstate == NULL ? "" : sqlstate,
+        sqlstate == NULL ? 0 : strlen(sqlstate));
     if (place != NULL) {
         cut(where, where_size, place, strlen(place));
     }

@@ -10,7 +10,8 @@ enum { FIELDS_MAX = 6 };
 
 /* ---- results ---- */
 
-static void read_result(depot_arena *arena, const depot_json *head, const char *text, size_t n, depot_script_result *out)
+static void read_result(depot_arena *arena, const depot_json *head, const char *text, size_t n,
+                        depot_script_result *out)
 {
     out->ok = depot_json_get(head, "number") == NULL;
     out->cpu_us = depot_json_get_int(head, "cpu_us", 0);
@@ -175,12 +176,12 @@ static void on_metrics(worker_proc *w, depot_arena *arena, const depot_json *hea
 /* ---- events ---- */
 
 typedef struct emission {
-    scripts     *scripts;
-    uint64_t     worker, id;
-    depot_arena *arena;
-    const char  *event;
+    scripts          *scripts;
+    uint64_t          worker, id;
+    depot_arena      *arena;
+    const char       *event;
     const depot_json *payload;
-    depot_err    err;
+    depot_err         err;
 } emission;
 
 static void answer(emission *e, bool ok)
@@ -247,19 +248,31 @@ void supervise_frame(void *worker_ptr, const wire_frame *frame)
         return;
     }
     switch ((int)frame->type) {
-    case WIRE_METRICS: on_metrics(w, arena, head); return; /* these two keep the arena */
-    case WIRE_EMIT: on_emit(w, frame->id, arena, head, text, n); return;
-    case WIRE_READY: on_ready(w, head); break;
-    case WIRE_FAILED: on_failed(w, head); break;
-    case WIRE_LOG: on_log(head, text, n); break;
-    case WIRE_BEAT: on_beat(w, head); break;
+    case WIRE_METRICS:
+        on_metrics(w, arena, head);
+        return; /* these two keep the arena */
+    case WIRE_EMIT:
+        on_emit(w, frame->id, arena, head, text, n);
+        return;
+    case WIRE_READY:
+        on_ready(w, head);
+        break;
+    case WIRE_FAILED:
+        on_failed(w, head);
+        break;
+    case WIRE_LOG:
+        on_log(head, text, n);
+        break;
+    case WIRE_BEAT:
+        on_beat(w, head);
+        break;
     case WIRE_DONE:
         read_result(arena, head, text, n, &res);
         on_done(w, frame->id, &res);
         break;
     default:
-        log_write("lua", DEPOT_LOG_ERROR, "worker.frame", "worker %llu sent a frame of type %d", (unsigned long long)w->number,
-                  (int)frame->type);
+        log_write("lua", DEPOT_LOG_ERROR, "worker.frame", "worker %llu sent a frame of type %d",
+                  (unsigned long long)w->number, (int)frame->type);
     }
     depot_arena_free(arena);
 }

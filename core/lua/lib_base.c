@@ -28,7 +28,8 @@ static int lib_pcall(lua_State *L)
     return finish_pcall(L, lua_pcallk(L, lua_gettop(L) - 2, LUA_MULTRET, 0, 0, finish_pcall), 0);
 }
 
-/* Upvalue 1: the script's handler. Inside a hook Lua runs handlers with hooks off, so after the deadline it is not called. */
+/* Upvalue 1: the script's handler. Inside a hook Lua runs handlers with hooks off, so after the deadline it is not
+ * called. */
 static int guarded_handler(lua_State *L)
 {
     const run *r = vm_of(L)->run;
@@ -52,7 +53,7 @@ static int lib_xpcall(lua_State *L)
     lua_replace(L, 2);
     lua_pushboolean(L, true); /* first result */
     lua_pushvalue(L, 1);
-    lua_rotate(L, 3, 2);      /* f, handler, true, f, arguments… */
+    lua_rotate(L, 3, 2); /* f, handler, true, f, arguments… */
     return finish_pcall(L, lua_pcallk(L, n - 2, LUA_MULTRET, 2, 2, finish_pcall), 2);
 }
 

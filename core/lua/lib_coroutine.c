@@ -1,5 +1,6 @@
-/* lib_coroutine.c - coroutines of scripts. Three things differ from Lua's library: the deadline always knows which one runs,
- * a coroutine that waits (depot.sleep, depot.db …) makes the whole script wait, and a script that is to end is not caught. */
+/* lib_coroutine.c - coroutines of scripts. Three things differ from Lua's library: the deadline always knows which one
+ * runs, a coroutine that waits (depot.sleep, depot.db …) makes the whole script wait, and a script that is to end is
+ * not caught. */
 #include "lua/run.h"
 
 static lua_State *check_coroutine(lua_State *L)
@@ -33,8 +34,8 @@ static condition condition_of(lua_State *L, lua_State *co)
     }
 }
 
-/* Gives control to co until it yields to the script, ends or fails. Returns its status; *out_wait: it waits for something
- * outside, or for its next turn, and the caller may yield on its behalf. */
+/* Gives control to co until it yields to the script, ends or fails. Returns its status; *out_wait: it waits for
+ * something outside, or for its next turn, and the caller may yield on its behalf. */
 static int enter(lua_State *L, lua_State *co, int n_args, int *out_n, bool *out_wait)
 {
     deadline *d = &vm_of(L)->engine->deadline;
@@ -259,7 +260,7 @@ static int lib_close(lua_State *L)
 }
 
 const luaL_Reg lib_coroutine[] = {
-    { "close", lib_close },     { "create", lib_create }, { "isyieldable", lib_isyieldable }, { "resume", lib_resume },
-    { "running", lib_running }, { "status", lib_status }, { "wrap", lib_wrap },               { "yield", lib_yield },
-    { NULL, NULL },
+    { "close", lib_close },   { "create", lib_create },   { "isyieldable", lib_isyieldable },
+    { "resume", lib_resume }, { "running", lib_running }, { "status", lib_status },
+    { "wrap", lib_wrap },     { "yield", lib_yield },     { NULL, NULL },
 };

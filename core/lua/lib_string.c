@@ -1,5 +1,5 @@
-/* lib_string.c - string.find, match, gmatch, gsub and rep, as in Lua 5.4 but bounded: patterns by steps, plain searches by
- * an algorithm that is linear in the worst case. */
+/* lib_string.c - string.find, match, gmatch, gsub and rep, as in Lua 5.4 but bounded: patterns by steps, plain searches
+ * by an algorithm that is linear in the worst case. */
 #include <ctype.h>
 #include <limits.h>
 #include <string.h>
@@ -302,6 +302,6 @@ static int lib_rep(lua_State *L)
 }
 
 const luaL_Reg lib_string[] = {
-    { "find", lib_find }, { "gmatch", lib_gmatch }, { "gsub", lib_gsub }, { "match", lib_match }, { "rep", lib_rep },
-    { NULL, NULL },
+    { "find", lib_find },   { "gmatch", lib_gmatch }, { "gsub", lib_gsub },
+    { "match", lib_match }, { "rep", lib_rep },       { NULL, NULL },
 };

@@ -1,5 +1,5 @@
-/* lib_table.c - table.concat, insert, move, remove and sort, as in Lua 5.4 but stoppable: their loops need no memory and,
- * with a false length, would go on for years. */
+/* lib_table.c - table.concat, insert, move, remove and sort, as in Lua 5.4 but stoppable: their loops need no memory
+ * and, with a false length, would go on for years. */
 #include <limits.h>
 
 #include "lua/run.h"
@@ -130,8 +130,8 @@ static int less(lua_State *L)
     return 1;
 }
 
-/* The library's own sort, always with a comparison function: each call is a place where the deadline can stop it. Upvalue
- * 1: the library's sort. */
+/* The library's own sort, always with a comparison function: each call is a place where the deadline can stop it.
+ * Upvalue 1: the library's sort. */
 static int sort(lua_State *L)
 {
     luaL_argcheck(L, length(L, 1) < INT_MAX, 1, "array too big");
@@ -154,6 +154,5 @@ int lib_sort(lua_State *L)
 }
 
 const luaL_Reg lib_table[] = {
-    { "concat", lib_concat }, { "insert", lib_insert }, { "move", lib_move }, { "remove", lib_remove },
-    { NULL, NULL },
+    { "concat", lib_concat }, { "insert", lib_insert }, { "move", lib_move }, { "remove", lib_remove }, { NULL, NULL },
 };

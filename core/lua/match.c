@@ -57,6 +57,7 @@ static bool in_class(int c, int class_letter)
 {
     bool is;
 
+    /* clang-format off */
     switch (tolower(class_letter)) {
     case 'a': is = isalpha(c); break;
     case 'c': is = iscntrl(c); break;
@@ -71,6 +72,7 @@ static bool in_class(int c, int class_letter)
     case 'z': is = c == '\0'; break; /* of old: Lua still takes it */
     default: return class_letter == c;
     }
+    /* clang-format on */
     return isupper(class_letter) ? !is : is;
 }
 
@@ -287,8 +289,8 @@ static bool special(match *m, const char *s, const char *p, const char **out_s, 
     return false;
 }
 
-/* The rest of the pattern, when its item at p is a single one that ends at `end` with a repetition mark or without. Sets
- * *out_go_on when the caller's loop is to continue at *s, *p. */
+/* The rest of the pattern, when its item at p is a single one that ends at `end` with a repetition mark or without.
+ * Sets *out_go_on when the caller's loop is to continue at *s, *p. */
 static const char *repeat(match *m, const char **s, const char **p, const char *end, bool *out_go_on)
 {
     char        mark = end < m->pattern_end ? *end : '\0';

@@ -1,5 +1,5 @@
-/* match.h - Lua 5.4's patterns with a limit on the work: the library's own matcher can take years on a hundred bytes and
- * cannot be interrupted. Knows no Lua state. */
+/* match.h - Lua 5.4's patterns with a limit on the work: the library's own matcher can take years on a hundred bytes
+ * and cannot be interrupted. Knows no Lua state. */
 #ifndef LUA_MATCH_H
 #define LUA_MATCH_H
 
@@ -17,14 +17,14 @@ typedef struct match {
         ptrdiff_t   n; /* or one of the two below */
     } captures[MATCH_CAPTURES_MAX];
     int                          depth;
-    size_t                       steps; /* left */
-    const volatile sig_atomic_t *stop;  /* not 0: give up; NULL: nobody asks */
-    const char                  *error; /* set: the pattern is wrong or took too long */
+    size_t                       steps;       /* left */
+    const volatile sig_atomic_t *stop;        /* not 0: give up; NULL: nobody asks */
+    const char                  *error;       /* set: the pattern is wrong or took too long */
     int                          error_index; /* for the message's %d */
 } match;
 
 #define MATCH_UNFINISHED ((ptrdiff_t)-1)
-#define MATCH_POSITION ((ptrdiff_t)-2)
+#define MATCH_POSITION   ((ptrdiff_t)-2)
 
 void match_init(match *m, const char *src, size_t src_n, const char *pattern, size_t pattern_n,
                 const volatile sig_atomic_t *stop);

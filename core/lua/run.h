@@ -1,7 +1,7 @@
 /* run.h - inside of core/lua: states, scripts under way and what they wait for.
  *
- * Two rules hold in every file that includes lua.h: (1) Lua raises by longjmp, so a function that may raise owns nothing:
- * what must be freed hangs on the run; (2) what waits does so through run_wait and nothing else. */
+ * Two rules hold in every file that includes lua.h: (1) Lua raises by longjmp, so a function that may raise owns
+ * nothing: what must be freed hangs on the run; (2) what waits does so through run_wait and nothing else. */
 #ifndef LUA_RUN_H
 #define LUA_RUN_H
 
@@ -113,7 +113,7 @@ bool vm_reset(vm *v); /* after a run: false if the state is not worth keeping */
 void vm_declare(lua_State *L); /* the function on top is what the wanted handler runs; pops it */
 /* Where the innermost Lua function stands, "handlers/store.lua:12"; "" if none is active. */
 void vm_place(lua_State *L, char *out, size_t size);
-/* Raises if the script is to end: called by every C function that goes round in a loop, and after every protected call. */
+/* Raises if the script is to end: called by every C function that loops, and after every protected call. */
 void vm_check(lua_State *L);
 
 /* ---- wait.c ---- */
@@ -146,15 +146,16 @@ void fail_push(lua_State *L, const depot_err *err, const char *where);
 int  fail_raise(lua_State *L, const depot_err *err);       /* as a structured error, with the caller's place */
 int  fail_raisef(lua_State *L, depot_code code, const char *fmt, ...) DEPOT_PRINTF(3, 4);
 int  fail_syntax(lua_State *L);                            /* raises LUA_SYNTAX with the compiler's message on top */
-void fail_wrap(lua_State *L);                              /* the error value on top becomes a structured one, in place */
+void fail_wrap(lua_State *L);                              /* the error value on top becomes a structured one */
 void fail_read(lua_State *L, int index, run *r);           /* an error value becomes the run's result */
 int  fail_depot_fail(lua_State *L);                        /* depot.fail{…} */
 
 /* ---- value.c ---- */
 void        value_open(lua_State *L);                          /* depot.null and depot.array's metatables */
 void        value_push(lua_State *L, const depot_json *value); /* null becomes depot.null */
-depot_json *value_json(lua_State *L, int index, depot_arena *arena);            /* raises; arena belongs to the run or an op */
-void        value_encode(lua_State *L, int index, depot_buf *out, size_t max); /* raises; out belongs to the run or an op */
+/* Both raise: arena and out belong to the run or to an op. */
+depot_json *value_json(lua_State *L, int index, depot_arena *arena);
+void        value_encode(lua_State *L, int index, depot_buf *out, size_t max);
 void        value_push_null(lua_State *L);
 bool        value_is_null(lua_State *L, int index);
 int         value_array(lua_State *L); /* depot.array(t) */
@@ -180,7 +181,8 @@ extern const size_t  bind_core_count;
 depot_arena *run_scratch(run *r); /* emptied by each call: for conversions of the C function that runs now */
 void           bind_open(lua_State *L); /* pushes the table of depot.*, not sealed yet */
 void           bind_job_push(lua_State *L, run *r); /* the object that a handler's run gets */
-bool           bind_log(lua_State *L, depot_level level, const char *text, size_t n, const char *fields); /* false: over limit */
+/* false: over the limit, which the log says once. */
+bool bind_log(lua_State *L, depot_level level, const char *text, size_t n, const char *fields);
 
 int    bind_call_fn(lua_State *L);          /* upvalue 1: bound_fn as light userdata */
 depot_call *bind_call_new(run *r, const bound_fn *fn); /* the run's; bind_call_start comes next, or an error */

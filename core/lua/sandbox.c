@@ -1,21 +1,26 @@
-/* sandbox.c - the environment of scripts, built from nothing by the list below; a name that is not listed does not exist.
- * All its tables are read-only, so nothing that one script does is seen by the next. */
+/* sandbox.c - the environment of scripts, built from nothing by the list below; a name that is not listed does not
+ * exist. All its tables are read-only, so nothing that one script does is seen by the next. */
 #include <string.h>
 
 #include "lua/run.h"
 
 /* What is taken from Lua's library as it is. tests/golden/lua-names.txt says the same from the script's side. */
-static const char *const base_names[] = { "assert", "error",  "getmetatable", "ipairs",   "next",     "pairs", "rawequal",
-                                          "rawget", "rawlen", "select",       "tonumber", "tostring", "type",  "_VERSION" };
-static const char *const string_names[] = { "byte",     "char",    "format", "len",    "lower", "pack",
-                                            "packsize", "reverse", "sub",    "unpack", "upper" };
+/* clang-format off */
+static const char *const base_names[] = {
+    "assert", "error", "getmetatable", "ipairs", "next", "pairs", "rawequal", "rawget", "rawlen", "select", "tonumber",
+    "tostring", "type", "_VERSION",
+};
+static const char *const string_names[] = {
+    "byte", "char", "format", "len", "lower", "pack", "packsize", "reverse", "sub", "unpack", "upper",
+};
 static const char *const table_names[] = { "pack", "sort", "unpack" };
-static const char *const math_names[] = { "abs",  "acos", "asin",       "atan",  "ceil",       "cos",  "deg",
-                                          "exp",  "floor", "fmod",      "huge",  "log",        "max",  "maxinteger",
-                                          "min",  "mininteger", "modf", "pi",    "rad",        "random", "randomseed",
-                                          "sin",  "sqrt", "tan",        "tointeger", "type",   "ult" };
+static const char *const math_names[] = {
+    "abs", "acos", "asin", "atan", "ceil", "cos", "deg", "exp", "floor", "fmod", "huge", "log", "max", "maxinteger", "min",
+    "mininteger", "modf", "pi", "rad", "random", "randomseed", "sin", "sqrt", "tan", "tointeger", "type", "ult",
+};
 static const char *const utf8_names[] = { "char", "charpattern", "codepoint", "codes", "len", "offset" };
 static const char *const os_names[] = { "clock", "date", "difftime", "time" };
+/* clang-format on */
 
 typedef struct library {
     const char        *name; /* NULL: the environment itself */

@@ -82,15 +82,19 @@ bool signature_parse(const char *text, signature *out, depot_err *err)
     }
     if (p == NULL) {
         DEPOT_FAIL(err, INVALID, "signature \"%s\" cannot be read past argument %zu", text, out->n);
-        return depot_hint(err, "at most %d times name: type or name?: type, with type string, integer, number, boolean, table "
-                               "or any", SIGNATURE_ARGS_MAX);
+        return depot_hint(
+            err,
+            "at most %d times name: type or name?: type, with type string, integer, number, boolean, table "
+            "or any",
+            SIGNATURE_ARGS_MAX);
     }
     p = skip(p + 1);
     if (*p == '\0') {
         return true;
     }
     if (*p != ':' || strlen(skip(p + 1)) >= sizeof(out->returns)) {
-        return DEPOT_FAIL(err, INVALID, "signature \"%s\" has something else than \": types\" after its arguments", text);
+        return DEPOT_FAIL(err, INVALID, "signature \"%s\" has something else than \": types\" after its arguments",
+                          text);
     }
     memcpy(out->returns, skip(p + 1), strlen(skip(p + 1)) + 1);
     return true;

@@ -99,8 +99,8 @@ static bool is_lua(const char *name)
 
 static bool read_dir(depot_arena *arena, const char *dir, const char *prefix, int depth, sources *out, depot_err *err);
 
-static bool read_entry(depot_arena *arena, const char *dir, const char *prefix, const char *name, int depth, sources *out,
-                       depot_err *err)
+static bool read_entry(depot_arena *arena, const char *dir, const char *prefix, const char *name, int depth,
+                       sources *out, depot_err *err)
 {
     const char *full = depot_strf(arena, "%s/%s", dir, name);
     const char *path = depot_strf(arena, "%s%s", prefix, name);

@@ -18,8 +18,8 @@ typedef struct sources {
     char    revision[65]; /* of the whole set */
 } sources;
 
-/* Reads *.lua below each folder of the colon separated list. A file masks those of the same path in later folders; a folder
- * that is not there is skipped; hidden files and folders too. */
+/* Reads *.lua below each folder of the colon separated list. A file masks those of the same path in later folders; a
+ * folder that is not there is skipped; hidden files and folders too. */
 bool sources_read(depot_arena *arena, const char *dirs, sources *out, depot_err *err) DEPOT_MUST_USE;
 /* Adds one file (the text is borrowed); sources_seal afterwards. */
 void          sources_add(depot_arena *arena, sources *s, const char *path, const char *text, size_t n);

@@ -1,5 +1,5 @@
-/* supervise.c - worker processes: started, watched, replaced. Runs on the supervisor's thread, whose loop nobody blocks; that
- * thread lives as long as the workers, which die with it. */
+/* supervise.c - worker processes: started, watched, replaced. Runs on the supervisor's thread, whose loop nobody
+ * blocks; that thread lives as long as the workers, which die with it. */
 #include "lua/supervise.h"
 
 #include <signal.h>
@@ -11,15 +11,15 @@
 #include "base/log.h"
 
 enum {
-    SILENCE_MS = 5000,     /* without a beat, past the CPU limit */
-    GRACE_MS = 60000,      /* past a script's deadline, in a worker that beats but does not end it */
-    START_MS = 60000,      /* from start to ready */
-    STOP_MS = 5000,        /* from stop to end */
+    SILENCE_MS = 5000, /* without a beat, past the CPU limit */
+    GRACE_MS = 60000,  /* past a script's deadline, in a worker that beats but does not end it */
+    START_MS = 60000,  /* from start to ready */
+    STOP_MS = 5000,    /* from stop to end */
     REAP_MS = 500,
     BACKOFF_LEAST_MS = 100,
     BACKOFF_MOST_MS = 30000,
-    STABLE_MS = 60000,     /* a worker that lived this long ends the backoff */
-    CAPS_PER_WORKER = 4,   /* memory of all scripts of a worker, in limits of one */
+    STABLE_MS = 60000,   /* a worker that lived this long ends the backoff */
+    CAPS_PER_WORKER = 4, /* memory of all scripts of a worker, in limits of one */
 };
 
 #define ADDRESS_SPACE_BESIDES (4LL << 30) /* plugins, libraries, stacks of threads, results of queries */
@@ -79,10 +79,11 @@ static void lose(const worker_proc *w, const ticket *t, int64_t now)
     if (t->canceled) {
         (void)DEPOT_FAIL(&res.err, CANCELED, "%s was canceled", t->label);
     } else if (now >= t->deadline_ms) {
-        (void)DEPOT_FAIL(&res.err, TIMEOUT, "%s did not stop at its deadline; its worker (process %d) was killed", t->label,
-                         (int)w->pid);
+        (void)DEPOT_FAIL(&res.err, TIMEOUT, "%s did not stop at its deadline; its worker (process %d) was killed",
+                         t->label, (int)w->pid);
     } else {
-        (void)DEPOT_FAIL(&res.err, WORKER_LOST, "the worker (process %d) ended while %s ran in it", (int)w->pid, t->label);
+        (void)DEPOT_FAIL(&res.err, WORKER_LOST, "the worker (process %d) ended while %s ran in it", (int)w->pid,
+                         t->label);
     }
     t->done(t->arg, &res);
 }
@@ -115,7 +116,8 @@ static void unlink_worker(scripts *s, worker_proc *w)
 static void judge_end(scripts *s, worker_proc *w, int64_t now)
 {
     if (w->gen == s->candidate && !w->gen->ready && !w->gen->failed) {
-        (void)DEPOT_FAIL(&w->gen->err, WORKER_LOST, "the worker (process %d) ended while it loaded the scripts", (int)w->pid);
+        (void)DEPOT_FAIL(&w->gen->err, WORKER_LOST, "the worker (process %d) ended while it loaded the scripts",
+                         (int)w->pid);
         w->gen->failed = true;
     }
     if (w->state != WORKER_STOPPING) {
@@ -181,11 +183,12 @@ static void send_hello(worker_proc *w)
     depot_json_set(head, "concurrency", depot_json_int(arena, g->opt.concurrency));
     if (g->opt.db != NULL) {
         const db_pool_options *db = g->opt.db;
-        depot_json_set(head, "db", depot_json_pack(arena, "{s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "url", db->url, "name",
-                                                   depot_strf(arena, "%s/worker", db->name == NULL ? "depotd" : db->name),
-                                                   "connect_ms", db->connect_timeout_ms, "acquire_ms", db->acquire_timeout_ms,
-                                                   "statement_ms", db->statement_timeout_ms, "lock_ms", db->lock_timeout_ms,
-                                                   "idle_tx_ms", db->idle_tx_timeout_ms));
+        depot_json_set(head, "db",
+                       depot_json_pack(arena, "{s:s, s:s, s:I, s:I, s:I, s:I, s:I}", "url", db->url, "name",
+                                       depot_strf(arena, "%s/worker", db->name == NULL ? "depotd" : db->name),
+                                       "connect_ms", db->connect_timeout_ms, "acquire_ms", db->acquire_timeout_ms,
+                                       "statement_ms", db->statement_timeout_ms, "lock_ms", db->lock_timeout_ms,
+                                       "idle_tx_ms", db->idle_tx_timeout_ms));
     }
     channel_send(w->channel, WIRE_HELLO, 0, head, NULL, 0);
 }
@@ -210,8 +213,9 @@ static void send_sources(worker_proc *w)
         channel_send(w->channel, WIRE_SOURCE, 0, depot_json_pack(arena, "{s:s}", "path", f->path), f->text, f->n);
     }
     channel_send(w->channel, WIRE_START, 0,
-                 depot_json_pack(arena, "{s:I, s:I, s:I}", "memory_max", g->opt.memory_max, "cpu_max_ms", g->opt.cpu_max_ms,
-                                 "log_level", level_in_force()), NULL, 0);
+                 depot_json_pack(arena, "{s:I, s:I, s:I}", "memory_max", g->opt.memory_max, "cpu_max_ms",
+                                 g->opt.cpu_max_ms, "log_level", level_in_force()),
+                 NULL, 0);
 }
 
 static bool run_program(scripts *s, const generation *g, int fd, child *out, depot_err *err)
@@ -226,7 +230,8 @@ static bool run_program(scripts *s, const generation *g, int fd, child *out, dep
     spec.keep = fd;
     spec.no_new_privs = true;
     spec.die_with_parent = true;
-#if !defined(__SANITIZE_ADDRESS__) && !defined(__SANITIZE_THREAD__) /* sanitizers reserve more addresses than there are */
+#if !defined(__SANITIZE_ADDRESS__) &&                                                                                  \
+    !defined(__SANITIZE_THREAD__) /* sanitizers reserve more addresses than there are */
     spec.memory_limit = CAPS_PER_WORKER * g->opt.memory_max + ADDRESS_SPACE_BESIDES;
 #endif
     return child_start(&spec, out, err);

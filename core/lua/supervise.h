@@ -38,21 +38,21 @@ typedef struct ticket {
 typedef enum worker_state { WORKER_STARTING, WORKER_READY, WORKER_RETIRING, WORKER_STOPPING } worker_state;
 
 typedef struct worker_proc {
-    struct scripts *scripts;
-    generation     *gen;
-    uint64_t        number;
-    child           child;
-    pid_t           pid; /* also after its end, for messages */
-    channel        *channel;
-    worker_state    state;
-    ticket         *tickets;
-    size_t          running;
-    uint64_t        done;
-    int64_t         started_ms, beat_ms, state_ms; /* when it got into its state */
-    int64_t         rss_bytes;
-    bool            hung; /* was killed because it did not answer */
-    depot_arena    *metrics_arena;
-    const depot_json *metrics; /* as it told last */
+    struct scripts     *scripts;
+    generation         *gen;
+    uint64_t            number;
+    child               child;
+    pid_t               pid; /* also after its end, for messages */
+    channel            *channel;
+    worker_state        state;
+    ticket             *tickets;
+    size_t              running;
+    uint64_t            done;
+    int64_t             started_ms, beat_ms, state_ms; /* when it got into its state */
+    int64_t             rss_bytes;
+    bool                hung; /* was killed because it did not answer */
+    depot_arena        *metrics_arena;
+    const depot_json   *metrics; /* as it told last */
     struct worker_proc *next;
 } worker_proc;
 
@@ -77,9 +77,9 @@ typedef struct scripts {
 } scripts;
 
 /* ---- supervise.c: on the supervisor's thread ---- */
-void supervise_tick(void *scripts_ptr);      /* starts what is missing, ends what hangs or is not needed any more */
-void supervise_stop_all(void *scripts_ptr);  /* every worker is to end; those that run something lose it */
-void supervise_changed(scripts *s);          /* tells the listeners */
+void supervise_tick(void *scripts_ptr);     /* starts what is missing, ends what hangs or is not needed any more */
+void supervise_stop_all(void *scripts_ptr); /* every worker is to end; those that run something lose it */
+void supervise_changed(scripts *s);         /* tells the listeners */
 
 /* ---- frames.c ---- */
 void supervise_frame(void *worker_ptr, const wire_frame *frame);

@@ -1,4 +1,5 @@
-/* turn.c - scripts that compute for long take turns: a list of those that want to go on, one slice per turn of the loop. */
+/* turn.c - scripts that compute for long take turns: a list of those that want to go on, one slice per turn of the
+ * loop. */
 #include <stdlib.h>
 
 #include "lua/run.h"

@@ -125,8 +125,8 @@ static void add_fn(depot_buf *out, depot_buf *seen, const char *name, const char
     if (dot == NULL) {
         depot_buf_addf(out, "function depot.%s(%s) end\n\n", name, names.len == 0 ? "" : names.data);
     } else {
-        depot_buf_addf(out, "function depot.%.*s%c%s(%s) end\n\n", (int)(dot - name), name, is_method ? ':' : '.', dot + 1,
-                       names.len == 0 ? "" : names.data);
+        depot_buf_addf(out, "function depot.%.*s%c%s(%s) end\n\n", (int)(dot - name), name, is_method ? ':' : '.',
+                       dot + 1, names.len == 0 ? "" : names.data);
     }
     depot_buf_free(&names);
 }

@@ -1,5 +1,5 @@
-/* value.c - values between Lua and JSON. Integers stay integers, null is depot.null, an empty table is an object unless it
- * was made by depot.array or came from a JSON array. */
+/* value.c - values between Lua and JSON. Integers stay integers, null is depot.null, an empty table is an object unless
+ * it was made by depot.array or came from a JSON array. */
 #include <math.h>
 #include <stdlib.h>
 #include <string.h>
@@ -9,7 +9,8 @@
 
 #define ARRAY_META "depot.array"
 
-/* Depth: below JSON's own 64, as a value travels inside frames. Weight: a table that stands in many places costs each time. */
+/* Depth: below JSON's own 64, as a value travels inside frames. Weight: a table that stands in many places costs each
+ * time. */
 enum { DEPTH_MAX = 60, NODE_WEIGHT = 64, WEIGHT_MAX = 64 << 20 };
 
 static int null_text(lua_State *L)

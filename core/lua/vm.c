@@ -145,7 +145,7 @@ bool vm_push_file(lua_State *L, const source *file)
 
 static void push_expression(lua_State *L, run *r)
 {
-    const char *key;
+    const char       *key;
     const depot_json *value;
 
     lua_pushfstring(L, "return (%s\n)", r->name);

@@ -1,5 +1,5 @@
-/* wait.c - the one place where scripts wait: they yield to the loop, or, where Lua cannot yield (comparison functions of
- * sort, replacement functions of gsub, __tostring), they block it with their own deadline. */
+/* wait.c - the one place where scripts wait: they yield to the loop, or, where Lua cannot yield (comparison functions
+ * of sort, replacement functions of gsub, __tostring), they block it with their own deadline. */
 #include <stdlib.h>
 #include <time.h>
 
@@ -12,7 +12,8 @@ bool run_may_wait(lua_State *L)
     const run *r = vm_run(L);
 
     if (r->mode == RUN_DECLARE) {
-        fail_raisef(L, DEPOT_E_FORBIDDEN, "this cannot be called at the top of a handler's file, only while a job runs");
+        fail_raisef(L, DEPOT_E_FORBIDDEN,
+                    "this cannot be called at the top of a handler's file, only while a job runs");
     }
     if (r->mode == RUN_EVAL) {
         fail_raisef(L, DEPOT_E_FORBIDDEN, "this cannot be called in an expression");

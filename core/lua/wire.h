@@ -1,7 +1,7 @@
 /* wire.h - frames between the daemon and a worker: what travels over the socket pair, and a decoder that trusts nobody.
  *
- * A frame is: u32 length of the payload, u8 type, u64 id (all little endian), payload. The payload is a JSON object; some
- * types add raw text after its first line feed, so that big texts are neither quoted nor parsed on the way. */
+ * A frame is: u32 length of the payload, u8 type, u64 id (all little endian), payload. The payload is a JSON object;
+ * some types add raw text after its first line feed, so that big texts are neither quoted nor parsed on the way. */
 #ifndef LUA_WIRE_H
 #define LUA_WIRE_H
 
@@ -11,13 +11,13 @@ enum { WIRE_HEADER_BYTES = 13, WIRE_PAYLOAD_MAX = 32 << 20 };
 
 typedef enum wire_type {
     /* daemon to worker */
-    WIRE_HELLO = 1,  /* for the worker's main: what must not stand in argv or environment */
-    WIRE_SOURCE,     /* {path} LF text of one script file */
-    WIRE_START,      /* {concurrency, memory_max, cpu_max_ms, …}: all sources were sent, load them */
-    WIRE_RUN,        /* {kind, name, label, deadline_ms} LF argument as JSON; id names the run */
-    WIRE_CANCEL,     /* id: a run */
-    WIRE_EMITTED,    /* {} or {code, message, hint}: answer to WIRE_EMIT, same id */
-    WIRE_STOP,       /* end: there are no runs any more */
+    WIRE_HELLO = 1, /* for the worker's main: what must not stand in argv or environment */
+    WIRE_SOURCE,    /* {path} LF text of one script file */
+    WIRE_START,     /* {concurrency, memory_max, cpu_max_ms, …}: all sources were sent, load them */
+    WIRE_RUN,       /* {kind, name, label, deadline_ms} LF argument as JSON; id names the run */
+    WIRE_CANCEL,    /* id: a run */
+    WIRE_EMITTED,   /* {} or {code, message, hint}: answer to WIRE_EMIT, same id */
+    WIRE_STOP,      /* end: there are no runs any more */
     /* worker to daemon */
     WIRE_READY = 64, /* {handlers: [{name, file, revision, timeout_ms, max_attempts}]} */
     WIRE_FAILED,     /* {code, message, hint}: could not load; the worker ends */

@@ -1,50 +1,46 @@
-/* worker.c - the worker process: one loop, one engine, and the channel to the daemon, over which come sources and work, and
- * go results, log lines, events and metrics. */
-#include <pthread.h>
+/* worker.c - the worker process: one loop, one engine, and the channel to the daemon, over which come sources and work,
+ * and go results, log lines, events and metrics. */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
 
-#include "base/clock.h"
 #include "base/log.h"
 #include "base/metrics.h"
-#include "base/unit.h"
 #include "db/async.h"
 #include "lua/channel.h"
+#include "lua/emit.h"
 #include "lua/engine.h"
 #include "lua/scripts.h"
 
-enum { GREET_MS = 10000, BEAT_MS = 1000, METRICS_EVERY = 5, RESULT_MAX = 64 << 10, LOG_MAX = 1 << 20, LOG_WAITING_MAX = 8 << 20,
-       EMIT_MS = 60000, THREADS_LEAST = 4, THREADS_MOST = 16, CONNECTIONS = 4, END_MS = 2000, OVERDUE_MOST = 2, SLICE_US = 20000 };
-
-/* A thread of the pool waits for the daemon's answer to an event. */
-typedef struct emission {
-    uint64_t         id;
-    bool             answered, ok;
-    depot_err        err;
-    struct emission *next;
-} emission;
+enum {
+    GREET_MS = 10000,
+    BEAT_MS = 1000,
+    METRICS_EVERY = 5,
+    RESULT_MAX = 64 << 10,
+    LOG_MAX = 1 << 20,
+    LOG_WAITING_MAX = 8 << 20,
+    THREADS_LEAST = 4,
+    THREADS_MOST = 16,
+    CONNECTIONS = 4,
+    END_MS = 2000,
+    OVERDUE_MOST = 2,
+    SLICE_US = 20000
+};
 
 typedef struct worker {
-    host        *host;
-    loop        *loop;
-    channel     *channel;
-    engine      *engine;
-    db_async    *db;
-    depot_arena *arena;
-    wire_reader  reader; /* until the channel has it */
+    host             *host;
+    loop             *loop;
+    channel          *channel;
+    engine           *engine;
+    db_async         *db;
+    depot_arena      *arena;
+    wire_reader       reader; /* until the channel has it */
     const depot_json *hello;
-    sources      sources;
-    uint64_t     beats;
-    int          status;
-    bool         ending;
-    pthread_t    main_thread;
-    pthread_mutex_t emit_lock; /* guards the two below */
-    uint64_t        last_emission;
-    emission       *emissions;
-    pthread_cond_t  answered;
+    sources           sources;
+    uint64_t          beats;
+    int               status;
 } worker;
 
 /* One per process: host_env.emit has no place for it. */
@@ -90,7 +86,7 @@ bool worker_greet(int fd, depot_err *err)
 static void send_end(uint64_t id, const depot_script_result *res)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    depot_json                               *head = depot_json_pack(arena, "{s:I, s:I}", "cpu_us", res->cpu_us, "wall_us", res->wall_us);
+    depot_json *head = depot_json_pack(arena, "{s:I, s:I}", "cpu_us", res->cpu_us, "wall_us", res->wall_us);
 
     if (!res->ok) {
         wire_put_err(arena, head, &res->err);
@@ -106,8 +102,8 @@ static void on_done(void *arg, uint64_t id, const depot_script_result *res)
     send_end(id, res);
 }
 
-static void on_log(void *arg, uint64_t id, depot_level level, const char *label, const char *where, const char *text, size_t n,
-                   const char *fields)
+static void on_log(void *arg, uint64_t id, depot_level level, const char *label, const char *where, const char *text,
+                   size_t n, const char *fields)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = NULL;
     depot_err                                 ignored = { 0 };
@@ -173,64 +169,6 @@ static void on_blocked(void *arg)
     channel_flush(self.channel);
 }
 
-/* ---- events ---- */
-
-static void forget(emission *e)
-{
-    for (emission **at = &self.emissions; *at != NULL; at = &(*at)->next) {
-        if (*at == e) {
-            *at = e->next;
-            return;
-        }
-    }
-}
-
-/* On threads of the pool. */
-static bool emit(const char *event, const depot_json *payload, depot_err *err)
-{
-    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    emission                                  e = { 0 };
-    int64_t                                   until = depot_now_ms() + unit_remaining_ms(EMIT_MS);
-
-    if (pthread_equal(pthread_self(), self.main_thread)) {
-        return DEPOT_FAIL(err, UNAVAILABLE, "event %s cannot be emitted while the worker starts", event);
-    }
-    const depot_json *head = depot_json_pack(arena, "{s:s}", "event", event);
-    const char       *text = depot_json_text(arena, payload);
-    pthread_mutex_lock(&self.emit_lock);
-    e.id = ++self.last_emission;
-    e.next = self.emissions;
-    self.emissions = &e;
-    channel_send(self.channel, WIRE_EMIT, e.id, head, text, strlen(text));
-    while (!e.answered && clock_cond_wait(&self.answered, &self.emit_lock, until)) {
-    }
-    forget(&e);
-    pthread_mutex_unlock(&self.emit_lock);
-    if (!e.answered) {
-        return DEPOT_FAIL(err, TIMEOUT, "no answer from the daemon to event %s", event);
-    }
-    if (!e.ok) {
-        *err = e.err;
-    }
-    return e.ok;
-}
-
-static void take_answer(uint64_t id, const depot_json *head)
-{
-    pthread_mutex_lock(&self.emit_lock);
-    for (emission *e = self.emissions; e != NULL; e = e->next) {
-        if (e->id == id) {
-            e->answered = true;
-            e->ok = depot_json_get(head, "number") == NULL;
-            if (!e->ok) {
-                wire_get_err(head, &e->err);
-            }
-        }
-    }
-    pthread_cond_broadcast(&self.answered);
-    pthread_mutex_unlock(&self.emit_lock);
-}
-
 /* ---- start ---- */
 
 static void connect_database(const depot_json *db)
@@ -241,15 +179,24 @@ static void connect_database(const depot_json *db)
         return;
     }
     const db_pool_options pool = {
-        .url = depot_json_get_str(db, "url", NULL), .name = name, .max = CONNECTIONS,
-        .connect_timeout_ms = depot_json_get_int(db, "connect_ms", 0), .acquire_timeout_ms = depot_json_get_int(db, "acquire_ms", 0),
-        .statement_timeout_ms = depot_json_get_int(db, "statement_ms", 0), .lock_timeout_ms = depot_json_get_int(db, "lock_ms", 0),
+        .url = depot_json_get_str(db, "url", NULL),
+        .name = name,
+        .max = CONNECTIONS,
+        .connect_timeout_ms = depot_json_get_int(db, "connect_ms", 0),
+        .acquire_timeout_ms = depot_json_get_int(db, "acquire_ms", 0),
+        .statement_timeout_ms = depot_json_get_int(db, "statement_ms", 0),
+        .lock_timeout_ms = depot_json_get_int(db, "lock_ms", 0),
         .idle_tx_timeout_ms = depot_json_get_int(db, "idle_tx_ms", 0),
     };
     const db_async_options async = {
-        .url = pool.url, .name = name, .max = CONNECTIONS, .connect_timeout_ms = pool.connect_timeout_ms,
-        .acquire_timeout_ms = pool.acquire_timeout_ms, .statement_timeout_ms = pool.statement_timeout_ms,
-        .lock_timeout_ms = pool.lock_timeout_ms, .idle_tx_timeout_ms = pool.idle_tx_timeout_ms,
+        .url = pool.url,
+        .name = name,
+        .max = CONNECTIONS,
+        .connect_timeout_ms = pool.connect_timeout_ms,
+        .acquire_timeout_ms = pool.acquire_timeout_ms,
+        .statement_timeout_ms = pool.statement_timeout_ms,
+        .lock_timeout_ms = pool.lock_timeout_ms,
+        .idle_tx_timeout_ms = pool.idle_tx_timeout_ms,
     };
     host_environment(self.host)->db = db_pool_new(&pool);
     self.db = db_async_new(loop_uv(self.loop), &async);
@@ -274,14 +221,23 @@ static bool start(const depot_json *options, depot_err *err)
 
     sources_seal(&self.sources);
     connect_database(depot_json_get(self.hello, "db"));
-    env->emit = emit;
+    env->emit = emit_event;
     if (!host_start(self.host, true, err) || !host_start(self.host, false, err)) {
         return false;
     }
     const engine_options o = {
-        .loop = loop_uv(self.loop), .host = self.host, .sources = &self.sources, .db = self.db,
-        .memory_max = depot_json_get_int(options, "memory_max", 0), .cpu_max_ms = depot_json_get_int(options, "cpu_max_ms", 0),
-        .slice_us = SLICE_US, .result_max = RESULT_MAX, .log_max = LOG_MAX, .done = on_done, .log = on_log, .beat = on_blocked,
+        .loop = loop_uv(self.loop),
+        .host = self.host,
+        .sources = &self.sources,
+        .db = self.db,
+        .memory_max = depot_json_get_int(options, "memory_max", 0),
+        .cpu_max_ms = depot_json_get_int(options, "cpu_max_ms", 0),
+        .slice_us = SLICE_US,
+        .result_max = RESULT_MAX,
+        .log_max = LOG_MAX,
+        .done = on_done,
+        .log = on_log,
+        .beat = on_blocked,
     };
     if (!engine_new(&o, &self.engine, err)) {
         return false;
@@ -297,8 +253,9 @@ static void send_ready(void)
 
     for (size_t i = 0; i < engine_handlers(self.engine); i++) {
         const handler *h = engine_handler(self.engine, i);
-        depot_json_add(list, depot_json_pack(arena, "{s:s, s:s, s:s, s:I, s:I}", "name", h->name, "file", h->file, "revision",
-                                             h->revision, "timeout_ms", h->timeout_ms, "max_attempts", h->max_attempts));
+        depot_json_add(list,
+                       depot_json_pack(arena, "{s:s, s:s, s:s, s:I, s:I}", "name", h->name, "file", h->file, "revision",
+                                       h->revision, "timeout_ms", h->timeout_ms, "max_attempts", h->max_attempts));
     }
     depot_json_set(head, "handlers", list);
     channel_send(self.channel, WIRE_READY, 0, head, NULL, 0);
@@ -326,8 +283,12 @@ static void on_start(const depot_json *options)
 
 static void on_run(uint64_t id, const depot_json *head, const char *text, size_t n)
 {
-    run_spec spec = { .id = id, .name = depot_json_get_str(head, "name", ""), .label = depot_json_get_str(head, "label", NULL),
-                      .arg = text, .arg_len = n, .timeout_ms = depot_json_get_int(head, "deadline_ms", 0) - depot_now_ms() };
+    run_spec            spec = { .id = id,
+                                 .name = depot_json_get_str(head, "name", ""),
+                                 .label = depot_json_get_str(head, "label", NULL),
+                                 .arg = text,
+                                 .arg_len = n,
+                                 .timeout_ms = depot_json_get_int(head, "deadline_ms", 0) - depot_now_ms() };
     depot_script_result res = { .json = "null", .where = "", .trace = "" };
 
     if (self.engine == NULL || !run_mode_by_name(depot_json_get_str(head, "kind", ""), &spec.mode)) {
@@ -353,17 +314,27 @@ static void on_frame(void *arg, const wire_frame *frame)
     }
     switch ((int)frame->type) {
     case WIRE_SOURCE:
-        sources_add(self.arena, &self.sources, depot_json_get_str(head, "path", ""), depot_strndup(self.arena, text, n), n);
+        sources_add(self.arena, &self.sources, depot_json_get_str(head, "path", ""), depot_strndup(self.arena, text, n),
+                    n);
         break;
-    case WIRE_START: on_start(head); break;
-    case WIRE_RUN: on_run(frame->id, head, text, n); break;
-    case WIRE_CANCEL: engine_cancel(self.engine, frame->id); break;
-    case WIRE_EMITTED: take_answer(frame->id, head); break;
+    case WIRE_START:
+        on_start(head);
+        break;
+    case WIRE_RUN:
+        on_run(frame->id, head, text, n);
+        break;
+    case WIRE_CANCEL:
+        engine_cancel(self.engine, frame->id);
+        break;
+    case WIRE_EMITTED:
+        emit_answer(frame->id, head);
+        break;
     case WIRE_STOP:
         send_metrics();
         loop_stop(self.loop);
         break;
-    default: log_write("lua", DEPOT_LOG_ERROR, "worker.frame", "the daemon sent a frame of type %d", (int)frame->type);
+    default:
+        log_write("lua", DEPOT_LOG_ERROR, "worker.frame", "the daemon sent a frame of type %d", (int)frame->type);
     }
 }
 
@@ -399,7 +370,8 @@ static void size_thread_pool(int64_t concurrency)
     }
 }
 
-/* Whether everything could be given back; a call that hangs in the pool may keep its memory, the process ends anyway. */
+/* Whether everything could be given back; a call that hangs in the pool may keep its memory, the process ends anyway.
+ */
 static bool wind_down(void)
 {
     int64_t until = depot_now_ms() + END_MS;
@@ -423,11 +395,9 @@ int worker_main(host *h, int fd)
     }
     size_thread_pool(depot_json_get_int(self.hello, "concurrency", THREADS_LEAST));
     self.host = h;
-    self.main_thread = pthread_self();
-    pthread_mutex_init(&self.emit_lock, NULL);
-    clock_cond_init(&self.answered);
     self.loop = loop_new();
     self.channel = channel_new(self.loop, fd, &self.reader, &calls);
+    emit_open(self.channel);
     loop_run(self.loop);
     host_drain(h);
     bool idle = wind_down();

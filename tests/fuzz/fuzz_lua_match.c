@@ -74,11 +74,11 @@ static bool ours(const char *s, size_t n, const char *p, size_t pn, depot_buf *o
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    static lua_State *L;
+    static lua_State                    *L;
     DEPOT_AUTO(depot_buf_free) depot_buf a = { 0 };
     DEPOT_AUTO(depot_buf_free) depot_buf b = { 0 };
-    char p[PATTERN_MAX + 1] = "", s[SUBJECT_MAX + 1] = "";
-    bool gave_up = false;
+    char                                 p[PATTERN_MAX + 1] = "", s[SUBJECT_MAX + 1] = "";
+    bool                                 gave_up = false;
 
     if (L == NULL) {
         L = luaL_newstate();

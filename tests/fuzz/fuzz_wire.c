@@ -36,11 +36,11 @@ static void read_all(wire_reader *r, depot_buf *out, bool *bad)
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
-    DEPOT_AUTO(depot_buf_free) depot_buf whole = { 0 };
-    DEPOT_AUTO(depot_buf_free) depot_buf pieces = { 0 };
+    DEPOT_AUTO(depot_buf_free) depot_buf     whole = { 0 };
+    DEPOT_AUTO(depot_buf_free) depot_buf     pieces = { 0 };
     DEPOT_AUTO(wire_reader_free) wire_reader a = { 0 };
     DEPOT_AUTO(wire_reader_free) wire_reader b = { 0 };
-    bool bad_a = false, bad_b = false;
+    bool                                     bad_a = false, bad_b = false;
 
     wire_reader_add(&a, data, size);
     read_all(&a, &whole, &bad_a);
@@ -48,7 +48,8 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         wire_reader_add(&b, data + i, 1);
         read_all(&b, &pieces, &bad_b);
     }
-    if (bad_a != bad_b || whole.len != pieces.len || (whole.len > 0 && memcmp(whole.data, pieces.data, whole.len) != 0)) {
+    if (bad_a != bad_b || whole.len != pieces.len ||
+        (whole.len > 0 && memcmp(whole.data, pieces.data, whole.len) != 0)) {
         abort();
     }
     return 0;

@@ -23,10 +23,10 @@ typedef struct rig {
 } rig;
 
 typedef struct rig_options {
-    host   *host;
-    int64_t memory_max, cpu_max_ms; /* 0: 32 MiB, 10 s */
-    size_t  log_max;
-    int64_t slice_us; /* 0: scripts are not interrupted for others */
+    host            *host;
+    int64_t          memory_max, cpu_max_ms; /* 0: 32 MiB, 10 s */
+    size_t           log_max;
+    int64_t          slice_us; /* 0: scripts are not interrupted for others */
     struct db_async *db;
 } rig_options;
 
@@ -51,8 +51,8 @@ static inline void rig_done(void *arg, uint64_t id, const depot_script_result *r
     r->wall_us = res->wall_us;
 }
 
-static inline void rig_log(void *arg, uint64_t id, depot_level level, const char *label, const char *where, const char *text,
-                           size_t n, const char *fields)
+static inline void rig_log(void *arg, uint64_t id, depot_level level, const char *label, const char *where,
+                           const char *text, size_t n, const char *fields)
 {
     rig *r = arg;
 
@@ -88,8 +88,18 @@ static inline bool rig_start(rig *r, const rig_options *o)
 {
     depot_err      err = { 0 };
     engine_options options = {
-        .loop = &r->loop, .host = o->host, .sources = &r->sources, .memory_max = o->memory_max, .db = o->db,
-        .cpu_max_ms = o->cpu_max_ms, .slice_us = o->slice_us, .result_max = 65536, .log_max = o->log_max, .done = rig_done, .log = rig_log, .arg = r,
+        .loop = &r->loop,
+        .host = o->host,
+        .sources = &r->sources,
+        .memory_max = o->memory_max,
+        .db = o->db,
+        .cpu_max_ms = o->cpu_max_ms,
+        .slice_us = o->slice_us,
+        .result_max = 65536,
+        .log_max = o->log_max,
+        .done = rig_done,
+        .log = rig_log,
+        .arg = r,
     };
 
     options.memory_max = options.memory_max == 0 ? 32 << 20 : options.memory_max;
@@ -105,7 +115,12 @@ static inline bool rig_start(rig *r, const rig_options *o)
 
 static inline bool rig_begin(rig *r, uint64_t id, run_mode mode, const char *name, const char *arg, int64_t timeout_ms)
 {
-    run_spec spec = { .id = id, .mode = mode, .name = name, .label = "test", .arg = arg, .arg_len = strlen(arg),
+    run_spec spec = { .id = id,
+                      .mode = mode,
+                      .name = name,
+                      .label = "test",
+                      .arg = arg,
+                      .arg_len = strlen(arg),
                       .timeout_ms = timeout_ms };
 
     r->done = false;

@@ -10,14 +10,14 @@ static void a_frame_reads_as_it_was_written(void)
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
     DEPOT_AUTO(depot_buf_free) depot_buf      out = { 0 };
     DEPOT_AUTO(wire_reader_free) wire_reader  r = { 0 };
-    const depot_json *head;
-    const char       *text;
-    size_t            n;
-    wire_frame        frame;
-    depot_err         err = { 0 };
+    const depot_json                         *head;
+    const char                               *text;
+    size_t                                    n;
+    wire_frame                                frame;
+    depot_err                                 err = { 0 };
 
-    wire_put_json(&out, WIRE_RUN, 0x0123456789abcdefULL, depot_json_pack(arena, "{s:s, s:I}", "name", "a\nb", "ms", INT64_MAX),
-                  "{\"x\":\n1}", 8);
+    wire_put_json(&out, WIRE_RUN, 0x0123456789abcdefULL,
+                  depot_json_pack(arena, "{s:s, s:I}", "name", "a\nb", "ms", INT64_MAX), "{\"x\":\n1}", 8);
     is_int(out.data[4], WIRE_RUN, "the type is the fifth byte");
     for (size_t i = 0; i + 1 < out.len; i++) {
         wire_reader_add(&r, out.data + i, 1);
@@ -42,10 +42,10 @@ static void many_frames_come_in_pieces(void)
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
     DEPOT_AUTO(depot_buf_free) depot_buf      out = { 0 };
     DEPOT_AUTO(wire_reader_free) wire_reader  r = { 0 };
-    wire_frame frame;
-    depot_err  err = { 0 };
-    size_t     got = 0, piece = 1;
-    bool       in_order = true;
+    wire_frame                                frame;
+    depot_err                                 err = { 0 };
+    size_t                                    got = 0, piece = 1;
+    bool                                      in_order = true;
 
     for (uint64_t i = 0; i < 20000; i++) {
         wire_put_json(&out, WIRE_LOG, i, depot_json_object(arena), "0123456789", (size_t)(i % 11));
@@ -79,8 +79,8 @@ static void bad_frames_are_refused(void)
 
     for (size_t i = 0; i < DEPOT_N(rows); i++) {
         DEPOT_AUTO(wire_reader_free) wire_reader r = { 0 };
-        wire_frame frame;
-        depot_err  err = { 0 };
+        wire_frame                               frame;
+        depot_err                                err = { 0 };
         wire_reader_add(&r, rows[i].bytes, rows[i].n);
         ok(wire_reader_next(&r, &frame, &err) == WIRE_BAD, rows[i].name);
         contains(err.msg, rows[i].want, rows[i].name);
@@ -93,11 +93,11 @@ static void payloads_must_be_objects(void)
 
     for (size_t i = 0; i < DEPOT_N(rows); i++) {
         DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-        const wire_frame  frame = { WIRE_DONE, 1, rows[i], strlen(rows[i]) };
-        const depot_json *head;
-        const char       *text;
-        size_t            n;
-        depot_err         err = { 0 };
+        const wire_frame                          frame = { WIRE_DONE, 1, rows[i], strlen(rows[i]) };
+        const depot_json                         *head;
+        const char                               *text;
+        size_t                                    n;
+        depot_err                                 err = { 0 };
         ok(!wire_parse(arena, &frame, &head, &text, &n, &err), rows[i][0] == '\0' ? "nothing" : rows[i]);
         is_int(err.code, DEPOT_E_MALFORMED, "is malformed");
     }
@@ -106,8 +106,8 @@ static void payloads_must_be_objects(void)
 static void errors_travel(void)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    depot_json *head = depot_json_object(arena);
-    depot_err   sent = { 0 }, got;
+    depot_json                               *head = depot_json_object(arena);
+    depot_err                                 sent = { 0 }, got;
 
     (void)DEPOT_FAIL(&sent, DB_DEADLOCK, "cannot %s", "write");
     depot_hint(&sent, "try again");
@@ -130,9 +130,9 @@ static void receive_waits_no_longer_than_told(void)
 {
     DEPOT_AUTO(wire_reader_free) wire_reader r = { 0 };
     DEPOT_AUTO(depot_buf_free) depot_buf     out = { 0 };
-    wire_frame frame;
-    depot_err  err = { 0 };
-    int        pair[2];
+    wire_frame                               frame;
+    depot_err                                err = { 0 };
+    int                                      pair[2];
 
     if (!ok(socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) == 0, "a pair")) {
         return;
@@ -142,7 +142,8 @@ static void receive_waits_no_longer_than_told(void)
     is_int(err.code, DEPOT_E_TIMEOUT, "TIMEOUT");
     ok(depot_now_ms() - began < 2000, "soon");
     wire_put(&out, WIRE_HELLO, 5, "{}", 2);
-    ok(write(pair[1], out.data, out.len) == (ssize_t)out.len && wire_receive(pair[0], &r, 1000, &frame, &err), "a frame comes");
+    ok(write(pair[1], out.data, out.len) == (ssize_t)out.len && wire_receive(pair[0], &r, 1000, &frame, &err),
+       "a frame comes");
     is_int(frame.id, 5, "its id");
     ok(write(pair[1], out.data, 5) == 5, "a part of one");
     depot_fd_close(&pair[1]);
