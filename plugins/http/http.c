@@ -6,7 +6,10 @@
 #include "http.h"
 #include "options.h"
 
-enum { GUARD_MS = 500, STOP_GRACE_MS = 5000 };
+enum {
+    GUARD_MS = 500,
+    STOP_GRACE_MS = 2000 /* handlers have ended by then, only replies are on their way */
+};
 
 typedef struct http {
     pthread_mutex_t lock; /* guards the lists */

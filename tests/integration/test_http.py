@@ -285,7 +285,7 @@ def resolves(doc, ref):
         return False
 
 
-with Rig() as rig:
+with Rig(conf=None) as rig:
     rig.write_conf("10-web.ini", WEB)
     rig.start()
     health(rig)

@@ -25,7 +25,7 @@ def starts_not(rig, name, *patterns):
 
 
 def port_in_use():
-    with Rig() as rig, socket.create_server(("127.0.0.1", 0)) as taken:
+    with Rig(conf=None) as rig, socket.create_server(("127.0.0.1", 0)) as taken:
         rig.write_conf("10-http.ini", "[plugin http]\n")
         rig.env["DEPOT_API_ADDR"] = "127.0.0.1:%d" % taken.getsockname()[1]
         starts_not(rig, "a port in use", r"cannot listen on 127\.0\.0\.1:%d: another program does" % taken.getsockname()[1],
@@ -36,19 +36,19 @@ def port_in_use():
 def bad_addresses():
     for address, pattern in (("127.0.0.1", "is not an address"), ("127.0.0.1:http", "is not an address"), ("127.0.0.1:70000", "is not an address"),
                              ("unix:relative", "not an absolute path"), ("unix:/" + "x" * 110, "the system allows 107")):
-        with Rig() as rig:
+        with Rig(conf=None) as rig:
             rig.write_conf("10-http.ini", "[plugin http]\n[listen more]\naddress = %s\n" % address)
             starts_not(rig, "address " + address[:20], pattern)
-    with Rig() as rig:
+    with Rig(conf=None) as rig:
         rig.write_conf("10-http.ini", "[plugin http]\n[listen more]\naddress = 127.0.0.1:0\ntls_cert = /nowhere\n")
         starts_not(rig, "a certificate without a key", "tls_key is missing beside tls_cert")
-    with Rig() as rig:
+    with Rig(conf=None) as rig:
         rig.write_conf("10-http.ini", "[plugin http]\n[listen more]\naddress = 192.0.2.1:80\n")
         starts_not(rig, "an address of another machine", r"cannot listen on 192\.0\.2\.1:80: ")
 
 
 def state_folder_too_deep():
-    with Rig() as rig:
+    with Rig(conf=None) as rig:
         rig.write_conf("10-http.ini", "[plugin http]\n")
         rig.state = os.path.join(rig.dir, "s" * 60, "t" * 60)
         os.makedirs(rig.state)
@@ -56,7 +56,7 @@ def state_folder_too_deep():
 
 
 def stale_socket():
-    with Rig() as rig:
+    with Rig(conf=None) as rig:
         rig.write_conf("10-http.ini", "[plugin http]\n")
         path = os.path.join(rig.state, "depotd.sock")
         with socket.socket(socket.AF_UNIX) as left:
@@ -72,7 +72,7 @@ def stale_socket():
 
 
 def switched_off():
-    with Rig() as rig:
+    with Rig(conf=None) as rig:
         rig.write_conf("10-http.ini", "[plugin http]\n")
         rig.env["PGFLOW_ADMIN_ADDR"] = "off"
         rig.start()
@@ -101,7 +101,7 @@ def shown_name(port):
 
 
 def reload():
-    with Rig() as rig:
+    with Rig(conf=None) as rig:
         first, second, secure = free_ports(3)
         conf = "[plugin http]\n[listen api]\nmax_body = %s\n[listen more]\naddress = 127.0.0.1:%d\n[listen tls]\naddress = 127.0.0.1:%d\n" \
                "tls_cert = %s/cert.pem\ntls_key = %s/key.pem\n[listen local]\naddress = unix:%s/more.sock\n"

@@ -287,7 +287,7 @@ def made_up_tokens(rig):
     is_(honest, {200}, "a real one is not held up by them")
 
 
-with Rig() as rig:
+with Rig(conf=None) as rig:
     s = socket.create_server(("127.0.0.1", 0))
     few = s.getsockname()[1]
     s.close()

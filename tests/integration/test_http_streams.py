@@ -15,7 +15,9 @@ import zlib
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from rig import BUILD, Rig, done, eventually, is_, like, ok  # noqa: E402
 
-WEB = """[plugin http]
+WEB = """[daemon]
+drain_timeout = 3s
+[plugin http]
 [plugin web]
 file = %s
 [listen tls]
@@ -210,17 +212,17 @@ def stop_in_the_middle(rig):
         pass
     time.sleep(0.3)
     started = time.monotonic()
-    status = rig.stop(40)
+    status = rig.stop(60)
     took = time.monotonic() - started
     is_(status, 0, "it stops with clients in the middle of everything")
-    ok(took < 35, "within its deadline", "%.1f s" % took)
+    ok(took < 25, "within its deadline", "%.1f s" % took)
     slow.settimeout(5)
     like(slow.recv(1000).decode(), r"^HTTP/1.1 200.*\r\n[^\0]*Connection: close", "what had begun is finished, and its connection closed")
     for s in (slow, up, held, down, ticks, idle):
         s.close()
 
 
-with Rig() as rig:
+with Rig(conf=None) as rig:
     s = socket.create_server(("127.0.0.1", 0))
     port = s.getsockname()[1]
     s.close()
