@@ -203,6 +203,8 @@ deps-%:
 demo: deps-run all ## the main job on real files, DEMO_INPUT=DIR for yours
 	@cd $(srcdir) && BUILD=$(CURDIR)/build sh tools/demo.sh
 run: all ## the daemon in the foreground on ./conf.d and ./var
+	@echo 'run: the log below names the addresses; the token of the first administrator is in ./var/admin.token;'
+	@echo 'run: build/depotctl status, in a second terminal, needs none'
 	@exec build/depotd --foreground
 bench: deps-bench all ## every tests/bench/*.sh
 	@for script in $(srcdir)/tests/bench/*.sh; do DEPOT_SRC=$(srcdir) DEPOT_BUILD=$(CURDIR)/build sh $$script || exit; done
