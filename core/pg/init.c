@@ -74,16 +74,14 @@ static const char *last_line(depot_arena *arena, const char *text)
 /* A password for a program to read: in memory, as a file of its own, so that no command line or disk ever shows it. */
 static bool password_fd(const char *password, int *out, depot_err *err)
 {
-    DEPOT_AUTO(depot_fd_close) int fd = memfd_create("depotd-pw", MFD_CLOEXEC);
-
-    if (fd < 0) {
+    *out = memfd_create("depotd-pw", MFD_CLOEXEC);
+    if (*out < 0) {
         return DEPOT_FAIL_ERRNO(err, "cannot make a memory file");
     }
-    if (!depot_write_all(fd, password, strlen(password), err)) {
+    if (!depot_write_all(*out, password, strlen(password), err)) {
+        depot_fd_close(out);
         return false;
     }
-    *out = fd;
-    fd = -1;
     return true;
 }
 
@@ -192,7 +190,7 @@ static const char look_sql[] =
 
 #define MARK "made by depotd (1)"
 
-/* The daemon's role may use what the owner role creates, now and later, and owns nothing itself. */
+/* The daemon's role owns nothing and has no rights but those that migrations give it, here as on any other server. */
 static const char rights_sql[] =
     "revoke all on database " PG_DATABASE " from public;"
     "grant connect on database " PG_DATABASE " to " PG_ROLE ";"
@@ -200,11 +198,6 @@ static const char rights_sql[] =
     "alter schema public owner to " PG_OWNER ";"
     "revoke all on schema public from public;"
     "grant usage on schema public to " PG_ROLE ";"
-    "alter default privileges for role " PG_OWNER " grant usage on schemas to " PG_ROLE ";"
-    "alter default privileges for role " PG_OWNER " grant select, insert, update, delete on tables to " PG_ROLE ";"
-    "alter default privileges for role " PG_OWNER " grant usage, select on sequences to " PG_ROLE ";"
-    "alter default privileges for role " PG_OWNER " grant execute on functions to " PG_ROLE ";"
-    "alter default privileges for role " PG_OWNER " grant usage on types to " PG_ROLE ";"
     "comment on database " PG_DATABASE " is '" MARK "'";
 
 static bool furnish_role(depot_db *db, depot_arena *arena, const char *role, const char *password, bool exists,

@@ -3,6 +3,7 @@
 
 create schema if not exists depot;
 grant usage on schema depot to depot;
+grant select on depot.migration to depot; -- made before the first migration runs
 
 -- Only the SHA-256 of a token's secret is kept: it has 256 random bits, so that a fast hash is enough.
 create table depot.token (
@@ -55,7 +56,7 @@ $$;
 -- The only way to a new row. One writer at a time until the end of the transaction: call it last.
 create function depot.audit_add(actor text, action text, target text default null, detail jsonb default null,
                                 request_id text default null) returns bigint
-language plpgsql security definer set search_path = pg_catalog as $$
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
 declare
     new_id   bigint;
     new_at   timestamptz;
@@ -75,7 +76,7 @@ $$;
 
 -- Several rows at once: an array of {actor, action, target, detail, request_id}.
 create function depot.audit_add_all(entries jsonb) returns bigint
-language sql security definer set search_path = pg_catalog as $$
+language sql security definer set search_path = pg_catalog, pg_temp as $$
     select max(depot.audit_add(e ->> 'actor', e ->> 'action', e ->> 'target', nullif(e -> 'detail', 'null'), e ->> 'request_id'))
     from jsonb_array_elements(entries) e
 $$;

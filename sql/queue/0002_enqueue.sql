@@ -71,10 +71,11 @@ begin
 end
 $$;
 
--- For producers: runs as the owner, so that a role needs no more than the right to execute it and usage of schema depot.
+-- For producers: runs as the owner, so that a role needs no more than the right to execute it and usage of schema depot. Where
+-- pg_temp is not named it comes first, and a caller's own type called uuid would run code as the owner.
 create function depot.enqueue(queue text, type text, args jsonb default '{}', run_at timestamptz default null,
                               priority integer default 0, max_attempts integer default null, key text default null) returns uuid
-language sql volatile security definer set search_path = pg_catalog as $$
+language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
     select queue.enqueue(queue, type, args, run_at, priority, max_attempts, key, 'sql:' || session_user)
 $$;
 

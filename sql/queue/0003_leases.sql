@@ -58,14 +58,19 @@ begin
 end
 $$;
 
--- Says once a minute of the job at the head of a throttled queue why it waits.
+-- Says once a minute of the job at the head of a throttled queue why it waits. Whether it has been said comes first: finding
+-- the head costs as much as the queue is long.
 create function queue.note_throttled(of_queues text[]) returns void
 language sql volatile as $$
     insert into queue.policy_decisions (job_id, decision, reason_code, details_json)
     select h.id, 'THROTTLED', w.reason,
            jsonb_build_object('queue', p.queue, 'in_flight', w.running, 'max_in_flight', p.max_in_flight, 'attempts_last_minute', w.started,
                               'max_attempts_per_minute', p.max_attempts_per_minute, 'throttle_delay_ms', p.throttle_delay_ms)
-    from queue.queue_policies p
+    from (select q.* from queue.queue_policies q
+          where q.queue = any (of_queues) and not q.paused
+            and not exists (select from queue.policy_decisions d where d.id > (select queue.id_at(clock_timestamp() - interval '1 minute'))
+                            and d.decision = 'THROTTLED' and d.details_json ->> 'queue' = q.queue)
+          offset 0) p
     cross join lateral (select j.id from queue.jobs j where j.status = 'queued' and j.queue = p.queue and j.run_at <= clock_timestamp()
                         order by j.priority desc, j.run_at, j.id limit 1) h
     cross join lateral (
@@ -73,9 +78,6 @@ language sql volatile as $$
         from (select (select count(*) from queue.jobs j where j.status = 'running' and j.queue = p.queue) as running,
                      (select coalesce(sum(t.started), 0) from queue.tally t
                       where t.queue = p.queue and t.at > clock_timestamp() - interval '1 minute') as started) s) w
-    where p.queue = any (of_queues) and not p.paused
-      and not exists (select from queue.policy_decisions d where d.job_id = h.id and d.reason_code = w.reason
-                      and d.created_at > clock_timestamp() - interval '1 minute')
 $$;
 
 -- Up to n jobs that are due, by priority and time, each with a lease of its own. queues: null means all. types: names and
@@ -91,8 +93,10 @@ declare
     limited   text[];
     budget    integer[];
     started   bigint;
+    moment    timestamptz; -- a value, as an index is not asked for what changes while it is read
 begin
     select b.queues, b.left_over into limited, budget from queue.budgets(claim.queues, n) b;
+    moment := clock_timestamp();
     return query
     with recursive groups(queue, job_type, rank) as (
         (select j.queue, j.job_type, -j.priority from queue.jobs j where j.status = 'queued'
@@ -114,7 +118,7 @@ begin
         from open o cross join lateral (
             select d.id, d.run_at from queue.jobs d
             where d.status = 'queued' and d.queue = o.queue and d.job_type = o.job_type and -d.priority = o.rank
-              and d.run_at <= clock_timestamp()
+              and d.run_at <= moment
             order by d.run_at, d.id limit o.budget for update skip locked) j
     ), chosen as (
         select d.id, d.rank, d.run_at, d.lease

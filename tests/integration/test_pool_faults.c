@@ -299,7 +299,8 @@ int main(void)
         return 1;
     }
     data_dir = depot_strf(pgt_arena, "%s/data", dir);
-    pgt_do("create table note (text text)");
+    pgt_share();
+    pgt_do("create table note (text text); grant insert on note to depot");
     run(a_wrong_password_is_named_and_not_shown);
     run(no_part_of_a_bad_url_is_shown);
     run(a_host_that_does_not_answer_is_left);

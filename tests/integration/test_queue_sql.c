@@ -290,6 +290,43 @@ static void only_what_is_due_served_and_open_is_claimed(void)
            "explain: not due");
 }
 
+static void jobs_for_later_cost_a_claim_nothing(void)
+{
+    DEPOT_AUTO(db_disconnect) depot_db *db = as_depot();
+    depot_err                           err = { 0 };
+
+    clean();
+    pgt_do("insert into queue.jobs (queue, job_type, run_at) select 'q', 't', now() + interval '1 day' from generate_series(1, 5000)");
+    (void)ask("select depot.enqueue('q', 't')");
+    ok_err(depot_db_begin(db, NULL, &err), &err, "a transaction");
+    is_str(ask_on(db, "select count(*) from queue.claim('w#1', null, '{t}', 10, '10 s')"), "1", "what is due is found");
+    is_str(ask_on(db, "select idx_tup_fetch < 100 from pg_stat_xact_user_tables where relid = 'queue.jobs'::regclass"), "t",
+           "and what is due later is not even looked at");
+}
+
+static void rights_end_where_they_should(void)
+{
+    static const char *const refused[] = {
+        "insert into depot.audit (at, actor, action, prev, hash) values (now(), 'x', 'y', '', '')",
+        "update depot.token set role = 'admin'", "delete from depot.token", "delete from depot.migration",
+        "update depot.migration set checksum = ''", "create table queue.mine (i int)", "drop table queue.jobs",
+    };
+
+    for (size_t i = 0; i < DEPOT_N(refused); i++) {
+        const char *got = ask(refused[i]);
+        ok(got != NULL && strncmp(got, "42501 ", 6) == 0, refused[i]);
+    }
+    pgt_do("grant usage on schema public to depot; create table public.ran_as (who text); grant insert on public.ran_as to depot");
+    (void)pgt_ask("grant temp on database depot to depot");
+    DEPOT_AUTO(db_disconnect) depot_db *db = as_depot();
+    (void)ask_on(db, "create function pg_temp.evil(v pg_catalog.uuid) returns boolean language plpgsql as"
+                     " $$ begin insert into public.ran_as values (current_user); return true; end $$");
+    (void)ask_on(db, "create domain pg_temp.uuid as pg_catalog.uuid check (pg_temp.evil(value))");
+    is_str(ask_on(db, "select depot.enqueue('q', 't') is not null"), "t", "a job");
+    is_str(pgt_ask("select string_agg(who, ' ') from public.ran_as"), NULL, "a caller's types do not run as the owner");
+    pgt_do("drop table public.ran_as");
+}
+
 static void limits_are_hard(void)
 {
     clean();
@@ -423,6 +460,8 @@ int main(void)
     run(key_makes_one_job);
     run(what_cannot_be_a_job_is_refused);
     run(only_what_is_due_served_and_open_is_claimed);
+    run(jobs_for_later_cost_a_claim_nothing);
+    run(rights_end_where_they_should);
     run(limits_are_hard);
     run(no_job_goes_to_two_claimers);
     run(new_start_gives_back_old_leases);

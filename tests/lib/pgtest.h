@@ -59,6 +59,14 @@ static inline void pgt_begin(void)
     pgt_cluster = pgt_start("pg", NULL);
 }
 
+static inline void pgt_do(const char *sql);
+
+/* What the test makes from here on, the daemon's role may use; else it has no rights but those that are given to it. */
+static inline void pgt_share(void)
+{
+    pgt_do("alter default privileges grant select, insert, update, delete on tables to depot");
+}
+
 static inline void pgt_end(void)
 {
     depot_err err = { 0 };
