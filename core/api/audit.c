@@ -8,8 +8,9 @@
 #include "api/internal.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "base/unit.h"
 
-enum { BATCH_MAX = 200 };
+enum { BATCH_MAX = 200, WRITE_MS = 10000 };
 
 struct audit_row {
     char             *actor, *action, *target, *detail, *request_id;
@@ -69,8 +70,13 @@ static bool write_batch(const audit_row *first, depot_err *err)
                                                 row->request_id));
     }
     *err = (depot_err){ 0 };
-    return depot_sql(api_self->core, arena, "select depot.audit_add_all($1)",
-                     DEPOT_VALS(DEPOT_TEXT(depot_json_text(arena, entries))), NULL, err);
+    /* rows of others are among them: that this request was canceled, or is late, is no reason to lose what it did */
+    unit u = { .deadline_ms = depot_now_ms() + WRITE_MS, .apart = true };
+    unit_enter(&u);
+    bool ok = depot_sql(api_self->core, arena, "select depot.audit_add_all($1)",
+                        DEPOT_VALS(DEPOT_TEXT(depot_json_text(arena, entries))), NULL, err);
+    unit_leave(&u);
+    return ok;
 }
 
 /* Takes a batch out of the line, writes it without the lock, tells its rows what became of them. */

@@ -1,10 +1,12 @@
 /* boot.c - the order in which the daemon comes up and goes down. Runs on the life-cycle thread. */
+#include <unistd.h>
+
 #include "app/internal.h"
 #include "app/notify.h"
 #include "base/log.h"
 #include "lua/scripts.h"
 
-enum { MAX_BODY = 2 << 20, REQUEST_TIMEOUT_MS = 30000, OVERDUE_MS = 10000 };
+enum { MAX_BODY = 2 << 20, REQUEST_TIMEOUT_MS = 30000 };
 
 scripts_options app_scripts_options(const app *a, const conf *c)
 {
@@ -53,25 +55,41 @@ bool app_boot(app *a, depot_err *err)
     return true;
 }
 
+/* Does not come back when it is too late: then the main thread is leaving, and stops the database by itself. */
+static void set_leave_by(app *a, int64_t ms)
+{
+    while (atomic_exchange(&a->leave_by_ms, ms) == APP_LEAVING) {
+        atomic_store(&a->leave_by_ms, APP_LEAVING);
+        pause();
+    }
+}
+
+static int64_t left_until(int64_t until)
+{
+    int64_t left = until - depot_now_ms();
+
+    return left > 0 ? left : 0;
+}
+
 void app_shutdown(app *a)
 {
     const app_daemon_options *options = conf_get(host_conf(a->host), "daemon", NULL);
     int64_t                   until = depot_now_ms() + options->drain_timeout;
 
-    atomic_store(&a->leave_by_ms, until + OVERDUE_MS);
+    set_leave_by(a, until + APP_OVERDUE_MS);
     notify_send("STATUS=draining");
     api_set_ready(false, "shutting down");
     app_work_stop();
     host_drain(a->host);
     if (a->env.scripts != NULL) {
-        int64_t left = until - depot_now_ms();
-        scripts_stop(left > 0 ? left : 0);
+        scripts_stop(left_until(until));
     }
-    int64_t left = until - depot_now_ms();
-    executor_drain(a->env.executor, left > 0 ? left : 0);
+    /* streams first: they may give work to the executor, and nobody may still run when plugins stop */
+    api_drain(left_until(until));
+    executor_drain(a->env.executor, left_until(until));
     host_stop(a->host);
     executor_free(a->env.executor);
-    atomic_store(&a->leave_by_ms, 0);
+    set_leave_by(a, INT64_MAX); /* the database's stop has limits of its own */
     app_database_stop(a);
     api_close();
 }

@@ -1,4 +1,5 @@
-/* check.c - rules between options that need to know the plugins: what schedules and hooks run is there. */
+/* check.c - rules between options that need to know the plugins: what schedules and hooks run is there, and no two plugins answer
+ * the same request. */
 #include <lauxlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -138,9 +139,12 @@ bool app_core_check(depot_ctx *ctx, depot_err *err)
     const sched_env         sched = { .ops = &ops, .next = next_schedule };
     const events_env        events = { .ops = &ops, .next = next_hook };
     char                    schedule[] = "schedule", hook[] = "hook"; /* kinds, for problem() */
+    const char             *plugin;
 
-    (void)err; /* every problem is reported with its place */
-    checked = ctx;
+    if (!api_check_routes(ctx->host, &plugin, err)) {
+        host_check_problem("plugin", plugin, NULL, err);
+    }
+    checked = ctx; /* from here on every problem is reported with its place, too */
     sched_check(&sched, problem, schedule);
     events_check(&events, problem, hook);
     checked = NULL;

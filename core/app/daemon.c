@@ -113,9 +113,13 @@ static void reload_now(app *a)
     metrics_add("depot_reloads_total", DEPOT_LABELS(ok ? "ok" : "refused"), 1);
     notify_send("READY=1\nSTATUS=%s", ok ? "ready" : "ready; the last reload was refused, see the log");
     pthread_mutex_lock(&a->lock);
-    a->reloads_done++;
-    a->reload_ok = ok;
-    snprintf(a->reload_text, sizeof(a->reload_text), "%s", problems.data == NULL ? "" : problems.data);
+    for (app_reload_wait *w = a->reload_waits; w != NULL; w = w->next) {
+        if (!w->done && w->number <= a->reloads_begun) {
+            w->done = true;
+            w->ok = ok;
+            snprintf(w->text, sizeof(w->text), "%s", problems.data == NULL ? "" : problems.data);
+        }
+    }
     pthread_cond_broadcast(&a->cond);
     pthread_mutex_unlock(&a->lock);
 }
@@ -129,6 +133,7 @@ static void serve(app *a)
             continue;
         }
         a->reload_wanted = false;
+        a->reloads_begun++;
         pthread_mutex_unlock(&a->lock);
         reload_now(a);
         pthread_mutex_lock(&a->lock);
@@ -163,13 +168,17 @@ static void *life(void *arg)
 
 static void want_stop(app *a)
 {
-    bool again = atomic_exchange(&a->stopping, true);
+    const app_daemon_options *options = conf_get(host_conf(a->host), "daemon", NULL);
+    bool                      again = atomic_exchange(&a->stopping, true);
 
     if (again) {
         log_write("core", DEPOT_LOG_WARN, "daemon.killed", "second signal to stop: leaving without waiting");
         log_finish();
         _exit(1);
     }
+    /* from here on, as the life-cycle thread may be held up by a plugin that starts or reloads; app_shutdown counts anew */
+    int64_t none = 0;
+    (void)atomic_compare_exchange_strong(&a->leave_by_ms, &none, depot_now_ms() + options->drain_timeout + APP_OVERDUE_MS);
     pthread_mutex_lock(&a->lock);
     a->stop_wanted = true;
     pthread_cond_broadcast(&a->cond);
@@ -197,7 +206,7 @@ static void leave_when_overdue(app *a)
     int64_t     by = atomic_load(&a->leave_by_ms);
     const char *who = host_leaving(a->host);
 
-    if (by == 0 || depot_now_ms() < by) {
+    if (by <= 0 || depot_now_ms() < by || !atomic_compare_exchange_strong(&a->leave_by_ms, &by, APP_LEAVING)) {
         return;
     }
     log_write("core", DEPOT_LOG_ERROR, "daemon.overdue", "%s%s does not end: leaving without it", who == NULL ? "running work" : "plugin ",

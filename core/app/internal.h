@@ -11,7 +11,19 @@
 #include "pg/cluster.h"
 #include "run/actions.h"
 
-enum { CONFS_KEPT = 16 };
+enum {
+    CONFS_KEPT = 16,
+    APP_OVERDUE_MS = 10000, /* past drain_timeout, until a stop leaves without what does not end */
+    APP_LEAVING = -1,
+};
+
+/* Somebody who waits for a reload that begins after he asked: one under way may have read the files before they were changed. */
+typedef struct app_reload_wait {
+    size_t number; /* of the reload, counted from 1 */
+    bool   done, ok;
+    char   text[4096]; /* what was wrong */
+    struct app_reload_wait *next;
+} app_reload_wait;
 
 /* One daemon in one process. Written by the life-cycle thread unless said otherwise. */
 typedef struct app {
@@ -28,15 +40,14 @@ typedef struct app {
     atomic_bool      running; /* everything has started */
 
     pthread_t       life;
-    pthread_mutex_t lock; /* guards the wishes and reload_* */
+    pthread_mutex_t lock; /* guards the wishes and reload* */
     pthread_cond_t  cond;
     bool            stop_wanted, reload_wanted;
     atomic_int      restarts_counted; /* of the cluster, that the metric has */
     atomic_bool     stopping;
-    _Atomic int64_t leave_by_ms; /* when a stop is overdue; 0: none is under way, or only the database's, which has its own limits */
-    size_t          reloads_done; /* for those who wait for theirs */
-    bool            reload_ok;
-    char            reload_text[4096]; /* problems of the last reload */
+    _Atomic int64_t leave_by_ms; /* when a stop is overdue; 0: none is under way; APP_LEAVING: it was, and the process is ending */
+    size_t          reloads_begun;
+    app_reload_wait *reload_waits;
     int             status;       /* exit status */
 } app;
 

@@ -3,12 +3,13 @@
 
 #include "app/internal.h"
 #include "base/clock.h"
+#include "base/unit.h"
 #include "db/migrate.h"
 #include "lua/scripts.h"
 #include "run/events.h"
 #include "run/sched.h"
 
-enum { RELOAD_WAIT_MS = 60000 };
+enum { RELOAD_WAIT_MS = 60000, CONNECT_MS = 10000 };
 
 static bool list_schedules(depot_ctx *ctx, depot_req *req, depot_err *err)
 {
@@ -119,8 +120,8 @@ static bool with_migrations(depot_req *req, bool up, depot_err *err)
         DEPOT_FAIL(err, MIGRATION, "depotd does not know the role that owns the schemas");
         return depot_hint(err, "set [database] owner_url");
     }
-    if (!db_connect(app_self->owner_url != NULL ? app_self->owner_url : app_self->direct_url, "depotd/migrate", depot_deadline() -
-                    depot_now_ms(), &db, err)) {
+    const char *url = app_self->owner_url != NULL ? app_self->owner_url : app_self->direct_url;
+    if (!db_connect(url, "depotd/migrate", unit_remaining_ms(CONNECT_MS), &db, err)) {
         return false;
     }
     if (up && !migrate_up(db, arena, sql_dir, sets, NULL, NULL, &applied, err)) {
@@ -143,26 +144,43 @@ static bool apply_migrations(depot_ctx *ctx, depot_req *req, depot_err *err)
 
 /* ---- reload ---- */
 
+/* Under the lock. */
+static void forget_wait(app *a, const app_reload_wait *w)
+{
+    app_reload_wait **at = &a->reload_waits;
+
+    while (*at != w) {
+        at = &(*at)->next;
+    }
+    *at = w->next;
+}
+
 static bool reload(depot_ctx *ctx, depot_req *req, depot_err *err)
 {
-    app    *a = app_self;
-    int64_t until = depot_now_ms() + RELOAD_WAIT_MS;
+    app             *a = app_self;
+    int64_t          until = depot_now_ms() + RELOAD_WAIT_MS;
+    app_reload_wait *mine = depot_alloc(depot_req_arena(req), sizeof(*mine));
 
     (void)ctx;
     pthread_mutex_lock(&a->lock);
-    size_t before = a->reloads_done;
+    mine->number = a->reloads_begun + 1;
+    mine->next = a->reload_waits;
+    a->reload_waits = mine;
     a->reload_wanted = true;
     pthread_cond_broadcast(&a->cond);
-    while (a->reloads_done == before && clock_cond_wait(&a->cond, &a->lock, until)) {
+    while (!mine->done && !a->stop_wanted && clock_cond_wait(&a->cond, &a->lock, until)) {
     }
-    bool        finished = a->reloads_done != before, ok = a->reload_ok;
-    const char *text = depot_strdup(depot_req_arena(req), a->reload_text);
+    bool stops = a->stop_wanted;
+    forget_wait(a, mine);
     pthread_mutex_unlock(&a->lock);
-    if (!finished) {
+    if (!mine->done && stops) {
+        return DEPOT_FAIL(err, UNAVAILABLE, "depotd is shutting down");
+    }
+    if (!mine->done) {
         return DEPOT_FAIL(err, TIMEOUT, "the reload has not ended within %d s", RELOAD_WAIT_MS / 1000);
     }
-    if (!ok) {
-        DEPOT_FAIL(err, CONFIG, "the new configuration was refused: %s", text);
+    if (!mine->ok) {
+        DEPOT_FAIL(err, CONFIG, "the new configuration was refused: %s", mine->text);
         return depot_hint(err, "the running configuration stays in force; see depotctl config check");
     }
     return depot_reply_json(req, 200, result_reply(depot_req_arena(req), NULL));

@@ -29,6 +29,7 @@ int app_worker(const app_paths *paths)
     env.executor = executor_new(THREADS, QUEUE);
     int status = worker_main(h, DAEMON_FD);
     executor_free(env.executor);
+    db_pool_free(env.db); /* worker_main connected it */
     host_free(h);
     return status;
 }

@@ -6,7 +6,7 @@ static _Thread_local unit *current;
 void unit_enter(unit *u)
 {
     u->outer = current;
-    if (current != NULL && current->deadline_ms < u->deadline_ms) {
+    if (current != NULL && !u->apart && current->deadline_ms < u->deadline_ms) {
         u->deadline_ms = current->deadline_ms;
     }
     current = u;
@@ -35,7 +35,7 @@ int64_t unit_remaining_ms(int64_t at_most_ms)
 
 bool unit_canceled(void)
 {
-    for (const unit *u = current; u != NULL; u = u->outer) {
+    for (const unit *u = current; u != NULL; u = u->apart ? NULL : u->outer) {
         if (u->canceled != NULL && atomic_load_explicit(u->canceled, memory_order_acquire)) {
             return true;
         }

@@ -12,6 +12,7 @@ typedef struct unit {
     int64_t            deadline_ms; /* depot_now_ms() clock; INT64_MAX: none */
     const atomic_bool *canceled;    /* NULL: cannot be canceled */
     struct unit       *outer;
+    bool               apart; /* what must be done even though the work around it was canceled or is late: outer units do not count */
 } unit;
 
 void    unit_enter(unit *u); /* u stays valid until unit_leave; units nest, the nearest deadline counts */

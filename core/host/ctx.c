@@ -108,13 +108,14 @@ static void *alloc_for_good(host *h, size_t size)
 }
 
 typedef struct heard {
+    host *host;
     void (*fn)(void *arg, const char *payload);
     void *arg;
     char *payload;
 } heard;
 
 typedef struct subscription {
-    loop *loop;
+    host *host;
     void (*fn)(void *arg, const char *payload);
     void *arg;
 } subscription;
@@ -123,7 +124,9 @@ static void deliver(void *arg)
 {
     heard *n = arg;
 
-    n->fn(n->arg, n->payload);
+    if (!atomic_load(&n->host->deaf)) {
+        n->fn(n->arg, n->payload);
+    }
     free(n->payload);
     free(n);
 }
@@ -134,8 +137,8 @@ static void on_notify(void *arg, const char *payload)
     subscription *s = arg;
     heard        *n = depot_xalloc(sizeof(*n));
 
-    *n = (heard){ s->fn, s->arg, payload == NULL ? NULL : depot_xstrdup(payload) };
-    loop_post(s->loop, deliver, n);
+    *n = (heard){ s->host, s->fn, s->arg, payload == NULL ? NULL : depot_xstrdup(payload) };
+    loop_post(s->host->env->loop, deliver, n);
 }
 
 bool depot_listen(depot_ctx *ctx, const char *channel, void (*fn)(void *arg, const char *payload), void *arg, depot_err *err)
@@ -147,7 +150,7 @@ bool depot_listen(depot_ctx *ctx, const char *channel, void (*fn)(void *arg, con
         return depot_hint(err, "set [database] direct_url to the server itself, past the pooler");
     }
     subscription *s = alloc_for_good(ctx->host, sizeof(*s));
-    *s = (subscription){ env->loop, fn, arg };
+    *s = (subscription){ ctx->host, fn, arg };
     return db_listener_add(env->listener, channel, on_notify, s, err);
 }
 

@@ -9,7 +9,7 @@
 #include "base/unit.h"
 #include "host/internal.h"
 
-enum { NAMES_MAX = 128, KINDS_MAX = 512 };
+enum { NAMES_MAX = 128, KINDS_MAX = 512, SETTLE_MS = 5000 };
 
 host *host_new(host_env *env, const depot_plugin *core)
 {
@@ -346,8 +346,18 @@ void host_drain(host *h)
     atomic_store(&h->leaving, NULL);
 }
 
+/* What depot_listen promises: a notification under way is over before the first plugin is stopped, later ones are dropped. */
+static void end_notifications(host *h)
+{
+    atomic_store(&h->deaf, true);
+    if (h->env->loop != NULL && !loop_settle(h->env->loop, SETTLE_MS)) {
+        log_write("core", DEPOT_LOG_ERROR, "host.loop_stuck", "the main loop has not turned for %d s", SETTLE_MS / 1000);
+    }
+}
+
 void host_stop(host *h)
 {
+    end_notifications(h);
     for (size_t i = h->n; i-- > 0;) {
         if (has_begun(h->plugins[i]) && h->plugins[i]->desc.stop != NULL) {
             atomic_store(&h->leaving, h->plugins[i]->name);

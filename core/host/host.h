@@ -76,7 +76,9 @@ bool host_resolve(host *h, depot_err *err) DEPOT_MUST_USE;        /* services an
 bool host_start(host *h, bool early, depot_err *err) DEPOT_MUST_USE; /* false: a required plugin failed */
 void host_reload(host *h);
 void host_drain(host *h);
-void host_stop(host *h); /* reverse order; like host_drain, in a worker process only plugins that have a worker role */
+/* Reverse order; like host_drain, in a worker process only plugins that have a worker role. In the daemon the main loop turns
+ * while this runs, on another thread. */
+void host_stop(host *h);
 const char *host_leaving(host *h); /* the plugin whose drain or stop is running, NULL: none; any thread */
 
 size_t     host_count(const host *h);

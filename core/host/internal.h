@@ -21,6 +21,7 @@ struct host {
     host_env    *env;
     depot_ctx   *plugins[HOST_PLUGINS_MAX]; /* 0 is the core; in order of start after host_resolve */
     size_t       n;
+    atomic_bool deaf; /* plugins are being stopped: notifications reach them no more */
     _Atomic(const char *) leaving; /* name of the plugin whose drain or stop is running */
     _Atomic(const conf *) conf;
     pthread_mutex_t       lock; /* guards troubles and, after the start, arena */

@@ -5,6 +5,8 @@
 #include <stdatomic.h>
 #include <stdlib.h>
 
+#include "base/clock.h"
+
 enum { LAG_TICK_MS = 500 };
 
 typedef struct posted {
@@ -105,6 +107,54 @@ void loop_post(loop *l, void (*fn)(void *arg), void *arg)
     l->last = p;
     pthread_mutex_unlock(&l->lock);
     uv_async_send(&l->wake);
+}
+
+/* Whoever comes last, the loop or the one who waits, frees it. */
+typedef struct settling {
+    pthread_mutex_t lock; /* guards the rest */
+    pthread_cond_t  cond;
+    bool            reached, left;
+} settling;
+
+static void settling_free(settling *s)
+{
+    pthread_cond_destroy(&s->cond);
+    pthread_mutex_destroy(&s->lock);
+    free(s);
+}
+
+static void reach(void *arg)
+{
+    settling *s = arg;
+
+    pthread_mutex_lock(&s->lock);
+    s->reached = true;
+    bool left = s->left;
+    pthread_cond_signal(&s->cond);
+    pthread_mutex_unlock(&s->lock);
+    if (left) {
+        settling_free(s);
+    }
+}
+
+bool loop_settle(loop *l, int64_t ms)
+{
+    settling *s = depot_xalloc(sizeof(*s));
+    int64_t   until = depot_now_ms() + ms;
+
+    pthread_mutex_init(&s->lock, NULL);
+    clock_cond_init(&s->cond);
+    loop_post(l, reach, s);
+    pthread_mutex_lock(&s->lock);
+    while (!s->reached && clock_cond_wait(&s->cond, &s->lock, until)) {
+    }
+    bool reached = s->reached;
+    s->left = true;
+    pthread_mutex_unlock(&s->lock);
+    if (reached) {
+        settling_free(s);
+    }
+    return reached;
 }
 
 static void on_timer(uv_timer_t *uv)

@@ -38,6 +38,7 @@ refuses "an entry without a descriptor" 'no_descriptor.so: its entry has no .* d
 refuses "an option that stands twice" 'plugin double_option: options row "limit" stands twice' double_option
 refuses "a row without documentation" 'plugin no_doc: tasks row "no_doc.run" has no .*doc' no_doc
 refuses "a route without a function" 'plugin no_handler: routes row "/v1/nowhere" has no .*function' no_handler
+refuses "a route that the core answers" 'plugins core and double_route both answer GET /v1/status' double_route
 refuses "a metric of two kinds" 'plugin double_metric: .*depot_double_metric_total' double_metric
 refuses "a call that this depotd does not have" 'undefined_symbol: .*depot_call_of_another_year' undefined_symbol
 refuses "a service that two provide" 'plugins clock_(one|two) and clock_(one|two) both provide the service clock' clock_one clock_two
