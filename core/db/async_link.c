@@ -146,7 +146,12 @@ static void link_finish(async_link *l)
         l->a->healthy = false;
         if (l->tx != NULL) {
             l->tx->lost = true;
-            l->tx->why_lost = err;
+            if (good) { /* this one succeeded, but what follows, such as the commit, must not seem to */
+                DEPOT_FAIL(&l->tx->why_lost, DB_DOWN,
+                           "the connection was given up after a statement of the transaction");
+            } else {
+                l->tx->why_lost = err;
+            }
         }
         async_link_close(l);
     } else {
@@ -176,27 +181,28 @@ static int64_t bounded(int64_t ms, int64_t least, int64_t most)
     return ms < least ? least : ms > most ? most : ms;
 }
 
-/* The statements that belong in front of the request's own. */
+/* Puts the statements in front that the request needs. */
 static bool link_prepare(async_link *l, db_request *r, int64_t left_ms, depot_err *err)
 {
     depot_db  *db = l->db;
-    depot_stmt own = r->stmts[0];
-    size_t     n = 0;
+    db_opening opening;
+    bool       single = r->kind == REQUEST_SINGLE;
 
-    if (r->kind != REQUEST_SINGLE && r->kind != REQUEST_BEGIN) {
+    if (!single && r->kind != REQUEST_BEGIN) {
         return true;
     }
-    if (!db_tx_stmts(r->scratch, db, &r->settings, left_ms, r->kind == REQUEST_SINGLE, r->stmts, &n, &db->statement_ms,
-                     err)) {
+    if (!db_tx_open(r->scratch, db, &r->settings, left_ms, single, &opening, err)) {
         return false;
     }
-    if (r->kind == REQUEST_SINGLE) {
-        r->stmts[n++] = own;
+    if (single) {
+        opening.stmts[opening.n++] = r->stmts[0];
     } else {
         db->in_tx = true;
         db->read_only = r->settings.read_only;
     }
-    r->n = n;
+    db->statement_ms = opening.statement_ms;
+    memcpy(r->stmts, opening.stmts, sizeof(r->stmts));
+    r->n = opening.n;
     return true;
 }
 

@@ -74,10 +74,15 @@ bool       db_cancel_done(const db_cancel *cancel); /* the server has had the re
 void       db_cancel_release(db_cancel *cancel);    /* NULL is fine; does not wait */
 
 /* ---- tx.c ---- */
-/* The statements that open a transaction with its settings: the first begins it (left out when single), the last one
- * sets. out has room for two. Fails with INVALID for a user that is no UUID. */
-bool db_tx_stmts(depot_arena *arena, const depot_db *db, const depot_tx *tx, int64_t remaining_ms, bool single,
-                 depot_stmt *out, size_t *out_n, int64_t *out_statement_ms, depot_err *err) DEPOT_MUST_USE;
+/* What opens a transaction with its settings: the first statement begins it (left out when it is to be a single one),
+ * the last one sets. There is room for one more. Fails with INVALID for a user that is no UUID. */
+typedef struct db_opening {
+    depot_stmt stmts[3];
+    size_t     n;
+    int64_t    statement_ms; /* the statement_timeout that it sets; 0: the server's own */
+} db_opening;
+bool db_tx_open(depot_arena *arena, const depot_db *db, const depot_tx *tx, int64_t remaining_ms, bool single,
+                db_opening *out, depot_err *err) DEPOT_MUST_USE;
 /* One statement that is a transaction with its settings, in one round trip. tx: user, timeout and read_only count. */
 bool db_single(depot_db *db, depot_arena *arena, const depot_tx *tx, const depot_stmt *stmt, depot_rows **out,
                depot_err *err) DEPOT_MUST_USE;

@@ -1,4 +1,4 @@
-/* error.c - what PostgreSQL and libpq report, as depot_err. The SQLSTATE decides, never the text, which is translated. */
+/* error.c - what PostgreSQL and libpq report, as depot_err. The SQLSTATE decides, not the text: that is translated. */
 #include <stdio.h>
 #include <string.h>
 

@@ -46,7 +46,7 @@ bool db_run_finish(db_run *run, depot_err *err) DEPOT_MUST_USE;
 void db_run_free(db_run *run);
 
 /* Drives a run to its end. At the unit of work's deadline, after timeout_ms (0: no limit of its own) or when canceled
- * it cancels on the server and waits a moment for the answer. An uninterrupted run is just given up after timeout_ms. */
+ * it cancels on the server and waits a moment for the answer. An uninterrupted run is given up after timeout_ms. */
 bool db_run_drive(db_run *run, int64_t timeout_ms, depot_err *err) DEPOT_MUST_USE;
 
 #endif

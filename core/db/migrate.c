@@ -1,4 +1,4 @@
-/* migrate.c - applies migration files: in order, one transaction each, under one advisory lock, remembered by checksum. */
+/* migrate.c - applies migration files: in order, one transaction each, under one advisory lock; known by checksum. */
 #include <poll.h>
 #include <string.h>
 

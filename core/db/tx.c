@@ -39,33 +39,31 @@ static int64_t earlier(int64_t a, int64_t b)
     return a == 0 ? b : b == 0 || a < b ? a : b;
 }
 
-bool db_tx_stmts(depot_arena *arena, const depot_db *db, const depot_tx *tx, int64_t remaining_ms, bool single,
-                 depot_stmt *out, size_t *out_n, int64_t *out_statement_ms, depot_err *err)
+bool db_tx_open(depot_arena *arena, const depot_db *db, const depot_tx *tx, int64_t remaining_ms, bool single,
+                db_opening *out, depot_err *err)
 {
     static const depot_tx defaults;
     const depot_tx       *t = tx == NULL ? &defaults : tx;
     uint8_t               uuid[16];
-    size_t                n = 0;
 
+    *out = (db_opening){ 0 };
     if (t->user != NULL && !depot_parse_uuid(t->user, uuid)) {
         return DEPOT_FAIL(err, INVALID, "the application user \"%.60s\" is no UUID", t->user);
     }
     int64_t limit_ms = t->timeout_ms > 0 ? t->timeout_ms : db->limits.statement_ms;
     limit_ms = earlier(limit_ms, remaining_ms >= INT32_MAX ? 0 : remaining_ms < 1 ? 1 : remaining_ms);
-    limit_ms = limit_ms > INT32_MAX ? INT32_MAX : limit_ms;
+    out->statement_ms = limit_ms > INT32_MAX ? INT32_MAX : limit_ms;
     depot_val *vals = depot_alloc(arena, 4 * sizeof(*vals));
-    vals[0] = limit_val(limit_ms);
+    vals[0] = limit_val(out->statement_ms);
     vals[1] = limit_val(db->limits.lock_ms);
     vals[2] = limit_val(db->limits.idle_tx_ms);
     vals[3] = DEPOT_TEXT(t->user);
     if (!single) {
-        out[n++] = (depot_stmt){ .sql = begin_sql[t->serializable][t->read_only] };
+        out->stmts[out->n++].sql = begin_sql[t->serializable][t->read_only];
     }
-    out[n].sql = settings_sql[t->user != NULL][single && t->read_only];
-    out[n].vals = vals;
-    out[n++].n = t->user != NULL ? 4 : 3;
-    *out_n = n;
-    *out_statement_ms = limit_ms;
+    out->stmts[out->n++] = (depot_stmt){ .sql = settings_sql[t->user != NULL][single && t->read_only],
+                                         .vals = vals,
+                                         .n = t->user != NULL ? 4 : 3 };
     return true;
 }
 
@@ -125,18 +123,18 @@ bool db_single(depot_db *db, depot_arena *arena, const depot_tx *tx, const depot
                depot_err *err)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *scratch = depot_arena_new();
-    depot_stmt  stmts[2];
+    db_opening  opening;
     depot_rows *rows[2];
-    size_t      n;
     int64_t     session_ms = db->statement_ms;
 
-    if (!db_tx_stmts(scratch, db, tx, unit_remaining_ms(INT64_MAX), true, stmts, &n, &db->statement_ms, err)) {
+    if (!db_tx_open(scratch, db, tx, unit_remaining_ms(INT64_MAX), true, &opening, err)) {
         return false;
     }
-    stmts[n++] = *stmt;
-    bool good = run_all(db, out == NULL ? scratch : arena, stmts, n, rows, err);
+    opening.stmts[1] = *stmt;
+    db->statement_ms = opening.statement_ms;
+    bool good = run_all(db, out == NULL ? scratch : arena, opening.stmts, 2, rows, err);
     if (good && out != NULL) {
-        *out = rows[n - 1];
+        *out = rows[1];
     }
     db->statement_ms = session_ms;
     return good;
@@ -145,22 +143,20 @@ bool db_single(depot_db *db, depot_arena *arena, const depot_tx *tx, const depot
 bool depot_db_begin(depot_db *db, const depot_tx *tx, depot_err *err)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    depot_stmt stmts[2];
-    size_t     n;
-    int64_t    statement_ms;
+    db_opening opening;
 
     if (db->in_tx || PQtransactionStatus(db->conn) == PQTRANS_INTRANS) {
         return DEPOT_FAIL(err, BUG, "a transaction is open already on this connection");
     }
-    if (!db_tx_stmts(arena, db, tx, unit_remaining_ms(INT64_MAX), false, stmts, &n, &statement_ms, err)) {
+    if (!db_tx_open(arena, db, tx, unit_remaining_ms(INT64_MAX), false, &opening, err)) {
         return false;
     }
     db->in_tx = true; /* a begin that fails commits nothing */
     db->read_only = tx != NULL && tx->read_only;
-    if (!run_all(db, arena, stmts, n, NULL, err)) {
+    if (!run_all(db, arena, opening.stmts, opening.n, NULL, err)) {
         return depot_wrap(err, "begin a transaction");
     }
-    db->statement_ms = statement_ms;
+    db->statement_ms = opening.statement_ms;
     return true;
 }
 

@@ -1,5 +1,5 @@
 /* find.c - where PostgreSQL's server programs are. Debian keeps them out of PATH, one folder a major version. */
-#include <glob.h>
+#include <dirent.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -11,8 +11,10 @@
 #define RUN_MS 10000
 #define VERSION_LEAST 13
 
-static const char *const patterns[] = { "/usr/lib/postgresql/*/bin", "/usr/pgsql-*/bin", "/usr/local/pgsql/bin",
-                                        "/opt/postgresql*/bin" };
+/* <parent>/<prefix>*<suffix> */
+static const struct {
+    const char *parent, *prefix;
+} places[] = { { "/usr/lib/postgresql", "" }, { "/usr", "pgsql-" }, { "/usr/local", "pgsql" }, { "/opt", "postgresql" } };
 
 /* "postgres (PostgreSQL) 15.18 (Debian ...)": the first word that starts with a digit. */
 static bool read_version(depot_arena *arena, const char *bindir, pg_programs *out, depot_err *err)
@@ -58,7 +60,6 @@ static void consider(search *s, const char *bindir)
     pg_programs found = { 0 };
     depot_err   err = { 0 };
 
-    depot_buf_addf(&s->tried, "%s%s", s->tried.len == 0 ? "" : ", ", bindir);
     if (!has_programs(s->arena, bindir) || !read_version(s->arena, bindir, &found, &err)) {
         return; /* the next place may have them; the list of those tried is in the error */
     }
@@ -67,17 +68,18 @@ static void consider(search *s, const char *bindir)
     }
 }
 
-static void consider_glob(search *s, const char *pattern)
+static void consider_place(search *s, const char *parent, const char *prefix)
 {
-    glob_t found;
+    DIR *dir = opendir(parent);
 
-    if (glob(pattern, 0, NULL, &found) == 0) {
-        for (size_t i = 0; i < found.gl_pathc; i++) {
-            consider(s, found.gl_pathv[i]);
+    depot_buf_addf(&s->tried, "%s%s/%s*/bin", s->tried.len == 0 ? "" : ", ", parent, prefix);
+    for (struct dirent *entry = dir == NULL ? NULL : readdir(dir); entry != NULL; entry = readdir(dir)) {
+        if (entry->d_name[0] != '.' && strncmp(entry->d_name, prefix, strlen(prefix)) == 0) {
+            consider(s, depot_strf(s->arena, "%s/%s/bin", parent, entry->d_name));
         }
-        globfree(&found);
-    } else {
-        depot_buf_addf(&s->tried, "%s%s", s->tried.len == 0 ? "" : ", ", pattern);
+    }
+    if (dir != NULL) {
+        closedir(dir);
     }
 }
 
@@ -87,6 +89,8 @@ static void consider_path(search *s)
     const char *path = getenv("PATH");
     char       *copy = depot_strdup(s->arena, path == NULL ? "/usr/local/bin:/usr/bin:/bin" : path);
     char       *rest = NULL;
+
+    depot_buf_adds(&s->tried, ", PATH");
 
     for (char *dir = strtok_r(copy, ":", &rest); dir != NULL; dir = strtok_r(NULL, ":", &rest)) {
         const char *const argv[] = { depot_strf(s->arena, "%s/pg_config", dir), "--bindir", NULL };
@@ -127,11 +131,12 @@ bool pg_find_programs(depot_arena *arena, const char *wanted, int major, pg_prog
 
     if (named != NULL && named[0] != '\0') {
         s.major = 0; /* the caller judges what was named */
+        depot_buf_adds(&s.tried, named);
         consider(&s, named);
     } else {
         named = NULL;
-        for (size_t i = 0; i < DEPOT_N(patterns); i++) {
-            consider_glob(&s, patterns[i]);
+        for (size_t i = 0; i < DEPOT_N(places); i++) {
+            consider_place(&s, places[i].parent, places[i].prefix);
         }
         if (s.best.bindir == NULL) {
             consider_path(&s);

@@ -1,8 +1,8 @@
 /* place.c - the folders of a cluster and the user that it runs as. As root we keep the root folder to ourselves and
  * give the server only folders in it, so that nothing we read or write can be exchanged under us. */
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
-#include <glob.h>
 #include <limits.h>
 #include <pwd.h>
 #include <stdio.h>
@@ -160,29 +160,34 @@ static bool set_aside(depot_arena *arena, const char *root, depot_err *err)
     return true;
 }
 
-/* What throw-away clusters of processes that were killed left: old, ours, and nobody holds its lock. */
+/* Whether a throw-away cluster at path is old, ours, and of a process that was killed: nobody holds its lock. */
+static bool is_abandoned(depot_arena *arena, const char *path)
+{
+    struct stat st;
+    DEPOT_AUTO(depot_fd_close) int fd = -1;
+
+    if (lstat(path, &st) != 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid() ||
+        st.st_mtime > time(NULL) - SWEEP_AFTER_S) {
+        return false;
+    }
+    fd = open(depot_strf(arena, "%s/lock", path), O_RDWR | O_CLOEXEC | O_NOFOLLOW);
+    return fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0;
+}
+
 static void sweep(depot_arena *arena)
 {
-    glob_t found;
+    DIR *dir = opendir("/tmp");
 
-    if (glob(THROWAWAY_ROOT "*", 0, NULL, &found) != 0) {
-        return;
-    }
-    for (size_t i = 0; i < found.gl_pathc; i++) {
-        const char *lock = depot_strf(arena, "%s/lock", found.gl_pathv[i]);
-        struct stat st;
+    for (struct dirent *entry = dir == NULL ? NULL : readdir(dir); entry != NULL; entry = readdir(dir)) {
+        const char *path = depot_strf(arena, "/tmp/%s", entry->d_name);
         depot_err   err = { 0 };
-        DEPOT_AUTO(depot_fd_close) int fd = -1;
-        if (lstat(found.gl_pathv[i], &st) != 0 || !S_ISDIR(st.st_mode) || st.st_uid != geteuid() ||
-            st.st_mtime > time(NULL) - SWEEP_AFTER_S) {
-            continue;
-        }
-        fd = open(lock, O_RDWR | O_CLOEXEC | O_NOFOLLOW);
-        if (fd >= 0 && flock(fd, LOCK_EX | LOCK_NB) == 0 && !depot_remove_tree(found.gl_pathv[i], &err)) {
+        if (starts_with(path, THROWAWAY_ROOT) && is_abandoned(arena, path) && !depot_remove_tree(path, &err)) {
             log_err("pg", DEPOT_LOG_WARN, "pg.not_removed", &err);
         }
     }
-    globfree(&found);
+    if (dir != NULL) {
+        closedir(dir);
+    }
 }
 
 /* A new place for a folder that the service user cannot reach. */

@@ -372,6 +372,25 @@ static void large_answers_and_values_pass(void)
     ok(a.good && strcmp(depot_text(a.rows, 0, "t"), text) == 0, "unchanged");
 }
 
+/* The server answers before the cancel request has found its way, and the connection is given up for that. */
+static void a_commit_after_a_late_cancel_tells_the_truth(void)
+{
+    pgt_do("create table told (i int)");
+    for (int i = 0; i < 20; i++) {
+        answer      begin = { 0 }, insert = { 0 }, end = { 0 };
+        db_query    b = query(&begin, NULL), e = query(&end, NULL);
+        db_query    q = query(&insert, depot_strf(pgt_arena, "insert into told values (%d)", i));
+        db_async_tx *t = db_async_begin(pool, NULL, &b);
+        ok(wait_for(&begin) && begin.good, "a transaction");
+        db_request_cancel(db_tx_sql(t, &q));
+        ok(wait_for(&insert) && (insert.good || insert.err.code == DEPOT_E_CANCELED), "canceled, or as if not");
+        db_tx_commit(t, &e);
+        ok(wait_for(&end), "its commit ends");
+        is_str(pgt_ask(depot_strf(pgt_arena, "select count(*) from told where i = %d", i)), end.good && insert.good ? "1" : "0",
+               end.good ? "committed as told" : "not committed as told");
+    }
+}
+
 static void a_lost_connection_is_told_and_replaced(void)
 {
     answer begin = { 0 };
@@ -495,7 +514,9 @@ static void an_end_in_the_middle_is_clean(void)
 int main(void)
 {
     pgt_begin();
-    pgt_do("create table note (text text);"
+    pgt_share();
+    pgt_do("alter default privileges grant select, insert, update, delete on tables to depot;"
+           "create table note (text text);"
            "create function set_app_user(who uuid) returns void language sql as"
            " $$ select set_config('app.current_user_id', who::text, true) $$");
     if (uv_loop_init(&loop) != 0 || uv_timer_init(&loop, &tick) != 0 || uv_timer_start(&tick, on_tick, 10, 10) != 0) {
@@ -512,6 +533,7 @@ int main(void)
     run(answers_may_ask_again);
     run(large_answers_and_values_pass);
     run(too_many_are_refused);
+    run(a_commit_after_a_late_cancel_tells_the_truth);
     run(a_lost_connection_is_told_and_replaced);
     run(a_restart_of_the_server_is_waited_for);
     run(a_server_that_is_not_there_is_told);

@@ -279,13 +279,17 @@ static void the_daemons_role_may_use_and_not_own(void)
     size_t    n = 0;
 
     fresh();
-    put("core/0002_fn.sql", "create function t.f() returns int language sql as 'select 7'; create sequence t.s;");
+    put("core/0002_fn.sql", "create function t.f() returns int language sql as 'select 7'; create sequence t.s;"
+                            " grant usage on schema t to depot; grant usage on sequence t.s to depot;"
+                            " grant insert on t.a to depot");
     ok_err(up(core_set, &n, &err), &err, "made by the owner role");
     ok_err(db_connect(pg_cluster_url(pgt_cluster), "test", 5000, &db, &err), &err, "the daemon's role");
     ok_err(depot_db_sql(db, NULL, "insert into t.a values (t.f()), (nextval('t.s')::int)", DEPOT_NO_VALS, NULL, &err),
            &err, "uses it");
     ok(!depot_db_sql(db, NULL, "alter table t.a add x int", DEPOT_NO_VALS, NULL, &err) &&
            strcmp(err.sqlstate, "42501") == 0, "changes nothing of it");
+    ok(!depot_db_sql(db, NULL, "delete from t.a", DEPOT_NO_VALS, NULL, &err) && strcmp(err.sqlstate, "42501") == 0,
+       "as far as a migration says");
     ok(!depot_db_sql(db, NULL, "create table t.mine (id int)", DEPOT_NO_VALS, NULL, &err), "makes nothing");
     ok(!depot_db_sql(db, NULL, "create schema mine", DEPOT_NO_VALS, NULL, &err), "nowhere");
     ok(!depot_db_sql(db, NULL, "create table public.mine (id int)", DEPOT_NO_VALS, NULL, &err), "nor in public");
