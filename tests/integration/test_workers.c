@@ -459,6 +459,9 @@ static void reload_replaces_workers_and_lets_scripts_finish(void)
     put("lib/v.lua", "return 'new'\n");
     atomic_store(&changes, 0);
     ok_err(scripts_reload(&o, &err), &err, "reload while it runs");
+    for (int64_t until = depot_now_ms() + WAIT_MS; atomic_load(&changes) == 0 && depot_now_ms() < until;) {
+        usleep(1000); /* it is told by another thread, soon after */
+    }
     ok(atomic_load(&changes) > 0, "the change is told");
     begin(&w, NULL, "late.lua", "{}", 5000);
     ok(wait_for(&old, WAIT_MS) && old.ok, "the running one ends well");
