@@ -45,13 +45,14 @@ bool action_parse(depot_arena *arena, const char *text, action *out, depot_err *
     if (colon == NULL) {
         return is_name(text) || refuse(text, "no task can have this name", err);
     }
-    while (out->kind < DEPOT_N(prefixes) &&
-           (prefixes[out->kind] == NULL || strlen(prefixes[out->kind]) != n || strncmp(prefixes[out->kind], text, n) != 0)) {
+    while (out->kind < DEPOT_N(prefixes) && (prefixes[out->kind] == NULL || strlen(prefixes[out->kind]) != n ||
+                                             strncmp(prefixes[out->kind], text, n) != 0)) {
         out->kind++;
     }
     out->name = depot_strdup(arena, colon + 1);
     switch (out->kind) {
-    case ACTION_LUA: return is_script(out->name) || refuse(text, "a script is a .lua file below the script folders", err);
+    case ACTION_LUA:
+        return is_script(out->name) || refuse(text, "a script is a .lua file below the script folders", err);
     case ACTION_RUNBOOK: return is_name(out->name) || refuse(text, "no runbook can have this name", err);
     case ACTION_JOB: return parse_job(arena, text, out->name, out, err);
     case ACTION_TASK: break;

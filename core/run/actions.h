@@ -23,9 +23,10 @@ typedef struct action_job {
 
 /* All block until the action has ended (script, task) or is committed (jobs); executor threads only. arg is one JSON object. */
 typedef struct action_ops {
-    bool (*task)(const char *name, const depot_json *args, depot_arena *arena, const depot_json **out_result, depot_err *err);
-    bool (*script)(const char *file, const depot_json *arg, int64_t timeout_ms, depot_arena *arena, const depot_json **out_result,
-                   depot_err *err);
+    bool (*task)(const char *name, const depot_json *args, depot_arena *arena, const depot_json **out_result,
+                 depot_err *err);
+    bool (*script)(const char *file, const depot_json *arg, int64_t timeout_ms, depot_arena *arena,
+                   const depot_json **out_result, depot_err *err);
     /* All of them or none. */
     bool (*jobs)(const action_job *jobs, size_t n, depot_err *err);
     bool (*runbook)(const char *name, const depot_json *args, depot_err *err);

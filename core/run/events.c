@@ -81,8 +81,12 @@ static depot_event *event_new(const char *name, const depot_json *payload, depot
     depot_event *event = depot_alloc(arena, sizeof(*event));
     const char  *text = payload == NULL ? "{}" : depot_json_text(arena, payload);
 
-    *event = (depot_event){ .arena = arena, .name = depot_strdup(arena, name), .id = depot_uuid(arena),
-                            .at = depot_format_time(arena, depot_wall_us()), .text = depot_strdup(arena, text), .depth = depth };
+    *event = (depot_event){ .arena = arena,
+                            .name = depot_strdup(arena, name),
+                            .id = depot_uuid(arena),
+                            .at = depot_format_time(arena, depot_wall_us()),
+                            .text = depot_strdup(arena, text),
+                            .depth = depth };
     event->payload = depot_json_parse(arena, text, strlen(text), err);
     atomic_init(&event->refs, 1);
     if (event->payload == NULL) {
@@ -160,7 +164,12 @@ static void deliver(delivery *d)
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
     const depot_event                        *from = d->event;
     depot_err                                 err = { 0 };
-    depot_event own = { .arena = arena, .name = from->name, .id = from->id, .at = from->at, .text = from->text, .depth = from->depth };
+    depot_event                               own = { .arena = arena,
+                                                      .name = from->name,
+                                                      .id = from->id,
+                                                      .at = from->at,
+                                                      .text = from->text,
+                                                      .depth = from->depth };
 
     own.payload = depot_json_parse(arena, from->text, strlen(from->text), &err);
     if (own.payload != NULL && !d->has_hook) {
@@ -400,14 +409,18 @@ depot_json *events_status(depot_arena *arena)
     const char         *name;
 
     for (size_t it = 0; bus.env.next != NULL && (o = bus.env.next(&it, &name)) != NULL;) {
-        depot_json *item = depot_json_pack(arena, "{s:s, s:s, s:s?, s:s, s:b, s:b}", "name", name, "on", o->on, "when", o->when, "run",
-                                           o->run, "durable", (int)o->durable, "enabled", (int)o->enabled);
+        depot_json *item =
+            depot_json_pack(arena, "{s:s, s:s, s:s?, s:s, s:b, s:b}", "name", name, "on", o->on, "when", o->when, "run",
+                            o->run, "durable", (int)o->durable, "enabled", (int)o->enabled);
         pthread_mutex_lock(&bus.lock);
         const hook_stats *s = stats_of(name);
         depot_json_set(item, "runs", depot_json_int(arena, s->runs));
         depot_json_set(item, "failures", depot_json_int(arena, s->failures));
-        depot_json_set(item, "last_at", s->last_us == 0 ? depot_json_null(arena) : depot_json_str(arena, depot_format_time(arena, s->last_us)));
-        depot_json_set(item, "last_message", s->last_message[0] == '\0' ? depot_json_null(arena) : depot_json_str(arena, s->last_message));
+        depot_json_set(item, "last_at",
+                       s->last_us == 0 ? depot_json_null(arena)
+                                       : depot_json_str(arena, depot_format_time(arena, s->last_us)));
+        depot_json_set(item, "last_message",
+                       s->last_message[0] == '\0' ? depot_json_null(arena) : depot_json_str(arena, s->last_message));
         pthread_mutex_unlock(&bus.lock);
         depot_json_add(list, item);
     }

@@ -38,14 +38,16 @@ struct depot_event {
 
 /* ---- hook.c ---- */
 /* On failure *out_option names the option that is wrong. */
-bool hook_make(depot_arena *arena, const char *name, const hook_options *o, hook *out, const char **out_option, depot_err *err)
-    DEPOT_MUST_USE;
+bool hook_make(depot_arena *arena, const char *name, const hook_options *o, hook *out, const char **out_option,
+               depot_err *err) DEPOT_MUST_USE;
 /* The variable `event` of expressions, and what scripts get: {name, id, at, args?} and the payload's other members. */
 depot_json *hook_event_json(depot_arena *arena, const depot_event *event, const char *args);
 /* Whether `when` holds; true without one. */
-bool hook_judge(const hook *h, const action_ops *ops, const depot_event *event, bool *out, depot_err *err) DEPOT_MUST_USE;
+bool hook_judge(const hook *h, const action_ops *ops, const depot_event *event, bool *out,
+                depot_err *err) DEPOT_MUST_USE;
 /* Runs the action within the hook's timeout. */
-bool hook_act(const hook *h, const action_ops *ops, const depot_event *event, depot_arena *arena, depot_err *err) DEPOT_MUST_USE;
+bool hook_act(const hook *h, const action_ops *ops, const depot_event *event, depot_arena *arena,
+              depot_err *err) DEPOT_MUST_USE;
 /* The job that a durable hook becomes: a job of the queue `hooks`, or straight the one that it would make itself.
  * judged: `when` was found to hold. */
 bool hook_job(const hook *h, const depot_event *event, bool judged, depot_arena *arena, action_job *out, depot_err *err)

@@ -6,7 +6,8 @@
 
 /* clang-format off */
 static const depot_field options[] = {
-    DEPOT_OPT_STRING(hook_options, on, NULL, .min = 1, .max = EVENTS_NAME_MAX, .flags = DEPOT_REQUIRED | DEPOT_RELOADABLE,
+    DEPOT_OPT_STRING(hook_options, on, NULL, .min = 1, .max = EVENTS_NAME_MAX,
+        .flags = DEPOT_REQUIRED | DEPOT_RELOADABLE,
         .doc = "event to react to: its name, or a pattern with * and ?"),
     DEPOT_OPT_STRING(hook_options, when, NULL, .max = 4096, .flags = DEPOT_RELOADABLE,
         .doc = "Lua expression over `event` (name, id, at and the payload's members); the hook runs when it is true"),
@@ -17,7 +18,8 @@ static const depot_field options[] = {
         .doc = "arguments, one JSON object, in place of the payload; a script finds them in event.args"),
     DEPOT_OPT_BOOL(hook_options, durable, "no", .flags = DEPOT_RELOADABLE,
         .doc = "yes: the reaction is a job, committed before the emitter goes on, tried again until it succeeds"),
-    DEPOT_OPT_DURATION(hook_options, timeout, "60s", 10, 86400000, .flags = DEPOT_RELOADABLE, .doc = "deadline of a run"),
+    DEPOT_OPT_DURATION(hook_options, timeout, "60s", 10, 86400000, .flags = DEPOT_RELOADABLE,
+        .doc = "deadline of a run"),
     DEPOT_OPT_BOOL(hook_options, enabled, "yes", .flags = DEPOT_RELOADABLE, .doc = "no: it does not react"),
 };
 const depot_section events_sections[] = {
@@ -32,10 +34,12 @@ static bool parse_args(depot_arena *arena, const char *text, const depot_json **
     if (*out == NULL) {
         return false;
     }
-    return depot_json_typeof(*out) == DEPOT_JSON_OBJECT || DEPOT_FAIL(err, INVALID, "arguments are one JSON object, {...}");
+    return depot_json_typeof(*out) == DEPOT_JSON_OBJECT ||
+           DEPOT_FAIL(err, INVALID, "arguments are one JSON object, {...}");
 }
 
-bool hook_make(depot_arena *arena, const char *name, const hook_options *o, hook *out, const char **out_option, depot_err *err)
+bool hook_make(depot_arena *arena, const char *name, const hook_options *o, hook *out, const char **out_option,
+               depot_err *err)
 {
     const depot_json *args = NULL;
 
@@ -79,7 +83,8 @@ void events_check(const events_env *env, problem_fn *problem, void *arg)
         if (fine && h.args != NULL) {
             fine = parse_args(arena, h.args, &args, &err[1]);
         }
-        report(problem, arg, name, "run", !has_action || env->ops->exists(&h.act, fine ? args : NULL, &err[1]), &err[1]);
+        report(problem, arg, name, "run", !has_action || env->ops->exists(&h.act, fine ? args : NULL, &err[1]),
+               &err[1]);
         report(problem, arg, name, "when", h.when == NULL || env->ops->compiles(h.when, &err[2]), &err[2]);
         report(problem, arg, name, "durable", !h.durable || env->ops->exists(&queue, NULL, &err[3]), &err[3]);
     }
@@ -89,13 +94,14 @@ void events_check(const events_env *env, problem_fn *problem, void *arg)
 
 depot_json *hook_event_json(depot_arena *arena, const depot_event *event, const char *args)
 {
-    depot_json       *o = depot_json_pack(arena, "{s:s, s:s, s:s}", "name", event->name, "id", event->id, "at", event->at);
+    depot_json *o = depot_json_pack(arena, "{s:s, s:s, s:s}", "name", event->name, "id", event->id, "at", event->at);
     const depot_json *value;
     const char       *key;
 
     if (args != NULL) {
         depot_err none = { 0 };
-        depot_json_set(o, "args", depot_json_parse(arena, args, strlen(args), &none)); /* hook_make saw that it is JSON */
+        /* hook_make saw that it is JSON */
+        depot_json_set(o, "args", depot_json_parse(arena, args, strlen(args), &none));
     }
     for (size_t it = 0; depot_json_next(event->payload, &it, &key, &value);) {
         if (depot_json_get(o, key) == NULL) {
@@ -106,8 +112,8 @@ depot_json *hook_event_json(depot_arena *arena, const depot_event *event, const 
 }
 
 /* A job, runbook or task gets its own arguments or the payload. */
-static bool action_arg(const hook *h, const action_ops *ops, const depot_event *event, depot_arena *arena, const depot_json **out,
-                       depot_err *err)
+static bool action_arg(const hook *h, const action_ops *ops, const depot_event *event, depot_arena *arena,
+                       const depot_json **out, depot_err *err)
 {
     if (h->act.kind == ACTION_LUA) {
         *out = hook_event_json(arena, event, h->args);
@@ -116,7 +122,8 @@ static bool action_arg(const hook *h, const action_ops *ops, const depot_event *
     if (h->args != NULL) {
         return parse_args(arena, h->args, out, err);
     }
-    const depot_json *picked = h->act.kind == ACTION_TASK && ops != NULL ? ops->pick(h->act.name, event->payload, arena) : NULL;
+    const depot_json *picked =
+        h->act.kind == ACTION_TASK && ops != NULL ? ops->pick(h->act.name, event->payload, arena) : NULL;
     *out = picked != NULL ? picked : event->payload;
     return true;
 }
@@ -156,7 +163,8 @@ bool hook_job(const hook *h, const depot_event *event, bool judged, depot_arena 
     }
     out->queue = "hooks";
     out->type = depot_strf(arena, "hook:%s", h->name);
-    out->args = depot_json_pack(arena, "{s:s, s:s, s:s, s:s, s:i, s:b, s:o}", "hook", h->name, "event", event->name, "id", event->id,
-                                "at", event->at, "depth", event->depth, "judged", (int)judged, "payload", event->payload);
+    out->args = depot_json_pack(arena, "{s:s, s:s, s:s, s:s, s:i, s:b, s:o}", "hook", h->name, "event", event->name,
+                                "id", event->id, "at", event->at, "depth", event->depth, "judged", (int)judged,
+                                "payload", event->payload);
     return true;
 }

@@ -85,9 +85,10 @@ static void say_missed(sched *s, const sched_entry *e, const sched_decision *d)
     if (d->missed == 0) {
         return;
     }
-    log_write("core", DEPOT_LOG_WARN, "schedule.missed", "schedule %s: %lld due times passed while no daemon could run them",
-              e->name, (long long)d->missed);
-    run_emit(s, "schedule.missed", e->name, c->due_us, NULL, c->message != NULL ? c->message : "the due times before passed unseen");
+    log_write("core", DEPOT_LOG_WARN, "schedule.missed",
+              "schedule %s: %lld due times passed while no daemon could run them", e->name, (long long)d->missed);
+    run_emit(s, "schedule.missed", e->name, c->due_us, NULL,
+             c->message != NULL ? c->message : "the due times before passed unseen");
 }
 
 static bool claim_due(sched *s, sched_entry *e, int64_t now_us, depot_err *err)
@@ -214,7 +215,9 @@ static int64_t turn(sched *s, const run_service *service)
         log_err("core", DEPOT_LOG_WARN, "schedule.database_away", &err);
         s->away = true;
     }
-    s->backoff_ms = s->backoff_ms == 0 ? BACKOFF_MIN_MS : s->backoff_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS : s->backoff_ms * 2;
+    s->backoff_ms = s->backoff_ms == 0                   ? BACKOFF_MIN_MS
+                    : s->backoff_ms * 2 > BACKOFF_MAX_MS ? BACKOFF_MAX_MS
+                                                         : s->backoff_ms * 2;
     s->retry_at_ms = depot_now_ms() + s->backoff_ms;
     return s->backoff_ms;
 }

@@ -11,7 +11,8 @@
 #include "run/actions.h"
 #include "run/executor.h"
 
-extern const depot_section sched_sections[]; /* [schedule NAME]: cron, zone, jitter, run, args, overlap, missed, timeout, enabled */
+extern const depot_section
+    sched_sections[]; /* [schedule NAME]: cron, zone, jitter, run, args, overlap, missed, timeout, enabled */
 extern const size_t        sched_sections_n;
 extern const depot_metric  sched_metrics[];
 extern const size_t        sched_metrics_n;
@@ -44,6 +45,7 @@ bool sched_prune(db_pool *db, int64_t *out_n, depot_err *err) DEPOT_MUST_USE;
 
 /* A duty that only one daemon of the group may hold, judged by database time. Who holds it may take it again: its time
  * then ends ms from now. */
-bool duty_take(db_pool *db, const char *name, const char *holder, int64_t ms, bool *out_mine, depot_err *err) DEPOT_MUST_USE;
+bool duty_take(db_pool *db, const char *name, const char *holder, int64_t ms, bool *out_mine,
+               depot_err *err) DEPOT_MUST_USE;
 
 #endif

@@ -4,7 +4,8 @@
 #include "run/sched_parts.h"
 
 static const char list_sql[] =
-    "select n.name, depot.time_us(s.last_due) as last_us, depot.time_us(r.due_at) as due_us, r.status, r.message, r.node,"
+    "select n.name, depot.time_us(s.last_due) as last_us, depot.time_us(r.due_at) as due_us, r.status, r.message, "
+    "r.node,"
     " (extract(epoch from coalesce(r.finished_at, clock_timestamp()) - r.started_at) * 1000)::bigint as ms"
     " from jsonb_array_elements_text($1::jsonb) n(name) left join depot.schedule s on s.name = n.name"
     " left join lateral (select * from depot.schedule_run a where a.schedule = n.name and a.status <> 'pending'"
@@ -22,15 +23,18 @@ static depot_json *item(depot_arena *arena, sched_entry e, const depot_rows *row
     const char *next = NULL;
 
     if (e.enabled && !depot_is_null(rows, row, "last_us")) {
-        next = cron_next(&e.when, e.zone, depot_int(rows, row, "last_us"), &next_us) ? depot_format_time(arena, next_us) : NULL;
+        next = cron_next(&e.when, e.zone, depot_int(rows, row, "last_us"), &next_us) ? depot_format_time(arena, next_us)
+                                                                                     : NULL;
     }
-    depot_json *o = depot_json_pack(
-        arena, "{s:s, s:s, s:s, s:s, s:s, s:b, s:s?, s:s?, s:s?, s:s?, s:s?}", "name", e.name, "cron", e.cron_text, "zone", e.zone_name,
-        "describe", cron_describe(arena, &e.when), "run", e.run, "enabled", (int)e.enabled, "next_due", next, "last_due",
-        time_or_null(arena, rows, row, "due_us"), "last_status", depot_text(rows, row, "status"), "last_message",
-        depot_text(rows, row, "message"), "last_node", depot_text(rows, row, "node"));
+    depot_json *o =
+        depot_json_pack(arena, "{s:s, s:s, s:s, s:s, s:s, s:b, s:s?, s:s?, s:s?, s:s?, s:s?}", "name", e.name, "cron",
+                        e.cron_text, "zone", e.zone_name, "describe", cron_describe(arena, &e.when), "run", e.run,
+                        "enabled", (int)e.enabled, "next_due", next, "last_due",
+                        time_or_null(arena, rows, row, "due_us"), "last_status", depot_text(rows, row, "status"),
+                        "last_message", depot_text(rows, row, "message"), "last_node", depot_text(rows, row, "node"));
     depot_json_set(o, "last_duration_ms",
-                   depot_is_null(rows, row, "ms") ? depot_json_null(arena) : depot_json_int(arena, depot_int(rows, row, "ms")));
+                   depot_is_null(rows, row, "ms") ? depot_json_null(arena)
+                                                  : depot_json_int(arena, depot_int(rows, row, "ms")));
     return o;
 }
 

@@ -163,7 +163,8 @@ bool store_finish(const sched_run *r, depot_err *err) DEPOT_MUST_USE;
 bool run_offer(sched *s, const sched_entry *e, depot_err *err) DEPOT_MUST_USE; /* a thread takes the next pending run */
 bool run_record_ended(sched *s, depot_err *err) DEPOT_MUST_USE; /* ends that the database has not taken yet */
 void run_forget_ended(sched *s); /* frees what run_record_ended could not record */
-bool run_by_hand(sched *s, const char *name, depot_arena *arena, const depot_json **out_result, depot_err *err) DEPOT_MUST_USE;
+bool run_by_hand(sched *s, const char *name, depot_arena *arena, const depot_json **out_result,
+                 depot_err *err) DEPOT_MUST_USE;
 void run_takers_free(sched *s);
 /* schedule.failed or schedule.missed, from a thread of the executor. */
 void run_emit(sched *s, const char *event, const char *name, int64_t due_us, const char *code, const char *message);

@@ -31,12 +31,14 @@ static const depot_field options[] = {
         .doc = "no: it is never due, but can be run by hand"),
 };
 const depot_section sched_sections[] = {
-    { "schedule", true, sizeof(sched_options), DEPOT_TABLE(options), "what runs by the clock; in a group of daemons each due time runs once" },
+    { "schedule", true, sizeof(sched_options), DEPOT_TABLE(options),
+      "what runs by the clock; in a group of daemons each due time runs once" },
 };
 const size_t sched_sections_n = DEPOT_N(sched_sections);
 
 const depot_metric sched_metrics[] = {
-    { .name = "depot_schedule_runs_total", .kind = DEPOT_COUNTER, .labels = (const char *const[]){ "schedule", "status", NULL },
+    { .name = "depot_schedule_runs_total", .kind = DEPOT_COUNTER,
+      .labels = (const char *const[]){ "schedule", "status", NULL },
       .doc = "runs of schedules by how they ended: ok, failed, lost, skipped, missed" },
     { .name = "depot_task_runs_total", .kind = DEPOT_COUNTER, .labels = (const char *const[]){ "task", "status", NULL },
       .doc = "runs of housekeeping tasks by how they ended: ok, failed" },
@@ -54,7 +56,8 @@ static bool parse_args(depot_arena *arena, const char *text, const depot_json **
     if (*out == NULL) {
         return false;
     }
-    return depot_json_typeof(*out) == DEPOT_JSON_OBJECT || DEPOT_FAIL(err, INVALID, "arguments are one JSON object, {...}");
+    return depot_json_typeof(*out) == DEPOT_JSON_OBJECT ||
+           DEPOT_FAIL(err, INVALID, "arguments are one JSON object, {...}");
 }
 
 /* ---- what has to be looked at before an entry can be used ---- */
@@ -109,8 +112,8 @@ static void entry_init(depot_arena *arena, const char *name, const sched_options
     };
 }
 
-bool sched_entry_make(depot_arena *arena, const char *name, const sched_options *o, sched_entry *out, const char **out_option,
-                      depot_err *err)
+bool sched_entry_make(depot_arena *arena, const char *name, const sched_options *o, sched_entry *out,
+                      const char **out_option, depot_err *err)
 {
     entry_init(arena, name, o, out);
     for (size_t i = 0; i < DEPOT_N(parts); i++) {

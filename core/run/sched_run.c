@@ -95,8 +95,8 @@ void run_emit(sched *s, const char *event, const char *name, int64_t due_us, con
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
     notice                                   *n = depot_xalloc(sizeof(*n));
     depot_err                                 err = { 0 };
-    depot_json *payload = depot_json_pack(arena, "{s:s, s:s, s:s}", "schedule", name, "due_at", depot_format_time(arena, due_us),
-                                          "message", message);
+    depot_json *payload = depot_json_pack(arena, "{s:s, s:s, s:s}", "schedule", name, "due_at",
+                                          depot_format_time(arena, due_us), "message", message);
 
     if (code != NULL) {
         depot_json_set(payload, "code", depot_json_str(arena, code));
@@ -113,12 +113,14 @@ void run_emit(sched *s, const char *event, const char *name, int64_t due_us, con
 static void execute(sched_run *r)
 {
     const depot_json *args = NULL;
-    const char       *key = depot_strf(r->arena, "schedule:%s:%s", r->name, r->by_hand ? r->token : depot_format_time(r->arena, r->due_us));
+    const char       *key =
+        depot_strf(r->arena, "schedule:%s:%s", r->name, r->by_hand ? r->token : depot_format_time(r->arena, r->due_us));
     unit              u = { .deadline_ms = depot_now_ms() + r->timeout_ms };
 
     log_context_set("schedule", r->name);
     unit_enter(&u);
-    args = r->args == NULL ? depot_json_object(r->arena) : depot_json_parse(r->arena, r->args, strlen(r->args), &r->err);
+    args =
+        r->args == NULL ? depot_json_object(r->arena) : depot_json_parse(r->arena, r->args, strlen(r->args), &r->err);
     r->ok = args != NULL &&
             action_run(&r->act, r->sched->env.ops, args, key, r->timeout_ms, r->arena, &r->result, &r->err);
     unit_leave(&u);

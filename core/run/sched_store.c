@@ -20,7 +20,8 @@ static const char *entries_text(depot_arena *arena, const sched_plan *plan)
     for (size_t i = 0; i < plan->n; i++) {
         const sched_entry *e = &plan->entries[i];
         if (e->enabled) {
-            depot_json_add(list, depot_json_pack(arena, "{s:s, s:s}", "name", e->name, "definition", sched_definition(arena, e)));
+            depot_json_add(
+                list, depot_json_pack(arena, "{s:s, s:s}", "name", e->name, "definition", sched_definition(arena, e)));
         }
     }
     return depot_json_text(arena, list);
@@ -60,7 +61,8 @@ static const char *names_text(depot_arena *arena, const sched_plan *plan)
 
 /* A run that was called lost and is not (the database was away for longer than the lease) is taken back. */
 static const char renew_sql[] =
-    "update depot.schedule_run set status = 'running', lease_until = clock_timestamp() + $2::bigint * interval '1 millisecond',"
+    "update depot.schedule_run set status = 'running', lease_until = clock_timestamp() + $2::bigint * interval '1 "
+    "millisecond',"
     " finished_at = null, code = null, message = null"
     " where token in (select e::uuid from jsonb_array_elements_text($1::jsonb) e) and status in ('running', 'lost')";
 
@@ -74,8 +76,10 @@ static const char reap_sql[] =
 
 static const char look_sql[] =
     "select n.name, depot.time_us(clock_timestamp()) as now_us, depot.time_us(s.last_due) as last_us,"
-    " (select count(*) from depot.schedule_run r where r.schedule = n.name and r.status = 'pending' and not r.catch_up) as pending,"
-    " (select count(*) from depot.schedule_run r where r.schedule = n.name and r.status = 'pending' and r.catch_up) as catch_up,"
+    " (select count(*) from depot.schedule_run r where r.schedule = n.name and r.status = 'pending' and not "
+    "r.catch_up) as pending,"
+    " (select count(*) from depot.schedule_run r where r.schedule = n.name and r.status = 'pending' and r.catch_up) as "
+    "catch_up,"
     " (select count(*) from depot.schedule_run r where r.schedule = n.name and r.status = 'running') as running"
     " from (select e as name from jsonb_array_elements_text($1::jsonb) e union all select null) n"
     " left join depot.schedule s on s.name = n.name";
@@ -113,7 +117,7 @@ bool store_look(sched *s, int64_t *out_now_us, depot_err *err)
     DEPOT_AUTO(depot_db_close) depot_db      *db = NULL;
     const char                               *tokens = tokens_text(arena, s);
     const depot_val                           renew[] = { DEPOT_TEXT(tokens), DEPOT_INT(lease_of(s)) };
-    const depot_val                           reap[] = { s->ready ? DEPOT_NULL : DEPOT_TEXT(s->node), DEPOT_TEXT(tokens) };
+    const depot_val reap[] = { s->ready ? DEPOT_NULL : DEPOT_TEXT(s->node), DEPOT_TEXT(tokens) };
     const depot_val                           look[] = { DEPOT_TEXT(names_text(arena, s->plan)) };
     const depot_stmt stmts[] = { { renew_sql, renew, DEPOT_N(renew) }, { reap_sql, reap, DEPOT_N(reap) },
                                  { look_sql, look, DEPOT_N(look) } };
@@ -141,20 +145,23 @@ static const char *claims_text(depot_arena *arena, const sched_decision *d)
 
     for (size_t i = 0; i < d->n; i++) {
         const sched_claim *c = &d->claims[i];
-        depot_json_add(list, depot_json_pack(arena, "{s:I, s:s, s:b, s:I, s:s?}", "us", c->due_us, "status", c->status, "catch_up",
-                                             (int)c->catch_up, "passed_over", c->passed_over, "message", c->message));
+        depot_json_add(list, depot_json_pack(arena, "{s:I, s:s, s:b, s:I, s:s?}", "us", c->due_us, "status", c->status,
+                                             "catch_up", (int)c->catch_up, "passed_over", c->passed_over, "message",
+                                             c->message));
     }
     return depot_json_text(arena, list);
 }
 
 /* Who moves the cursor makes the rows; the unique index is a second lock on the same door. */
 static const char claim_sql[] =
-    "with mine as (update depot.schedule set last_due = depot.us_time($3) where name = $1 and last_due = depot.us_time($2)"
+    "with mine as (update depot.schedule set last_due = depot.us_time($3) where name = $1 and last_due = "
+    "depot.us_time($2)"
     "              returning name),"
     " made as (insert into depot.schedule_run (schedule, due_at, status, catch_up, passed_over, message, finished_at)"
     "     select mine.name, depot.us_time(c.us), c.status, c.catch_up, c.passed_over, c.message,"
     "         case when c.status <> 'pending' then clock_timestamp() end"
-    "     from mine, jsonb_to_recordset($4::jsonb) as c(us bigint, status text, catch_up boolean, passed_over bigint, message text)"
+    "     from mine, jsonb_to_recordset($4::jsonb) as c(us bigint, status text, catch_up boolean, passed_over bigint, "
+    "message text)"
     "     order by c.us on conflict (schedule, due_at) where not by_hand do nothing returning id)"
     " select (select count(*) from mine) as mine, (select count(*) from made) as made";
 
@@ -165,7 +172,8 @@ bool store_claim(sched *s, sched_entry *e, const sched_decision *d, bool *out_mi
 
     *out_mine = false;
     if (!db_pool_sql(s->env.db, arena, claim_sql,
-                     DEPOT_VALS(DEPOT_TEXT(e->name), DEPOT_INT(e->cursor_us), DEPOT_INT(d->to_us), DEPOT_TEXT(claims_text(arena, d))),
+                     DEPOT_VALS(DEPOT_TEXT(e->name), DEPOT_INT(e->cursor_us), DEPOT_INT(d->to_us),
+                                DEPOT_TEXT(claims_text(arena, d))),
                      &rows, err)) {
         return false;
     }
@@ -180,8 +188,8 @@ static bool call_take(sched_run *r, const char *sql, depot_arena *arena, depot_r
     const sched *s = r->sched;
 
     return db_pool_sql(s->env.db, arena, sql,
-                       DEPOT_VALS(DEPOT_TEXT(r->name), DEPOT_TEXT(s->node), DEPOT_TEXT(r->token), DEPOT_INT(lease_of(s)),
-                                  DEPOT_TEXT(sched_overlap_names[r->overlap])),
+                       DEPOT_VALS(DEPOT_TEXT(r->name), DEPOT_TEXT(s->node), DEPOT_TEXT(r->token),
+                                  DEPOT_INT(lease_of(s)), DEPOT_TEXT(sched_overlap_names[r->overlap])),
                        rows, err);
 }
 
@@ -198,7 +206,8 @@ bool store_take(sched_run *r, bool *out_taken, depot_err *err)
     r->due_us = depot_int(rows, 0, "due_us");
     *out_taken = !depot_is_null(rows, 0, "id");
     if (depot_int(rows, 0, "skipped") > 0) {
-        metrics_add("depot_schedule_runs_total", DEPOT_LABELS(r->name, "skipped"), (double)depot_int(rows, 0, "skipped"));
+        metrics_add("depot_schedule_runs_total", DEPOT_LABELS(r->name, "skipped"),
+                    (double)depot_int(rows, 0, "skipped"));
     }
     return true;
 }
@@ -212,8 +221,8 @@ bool store_take_by_hand(sched_run *r, depot_err *err)
         return false;
     }
     if (depot_is_null(rows, 0, "id")) {
-        (void)DEPOT_FAIL(err, LOCKED, "schedule %s is running on %s since %s", r->name, depot_text(rows, 0, "busy_node"),
-                         depot_format_time(arena, depot_int(rows, 0, "busy_us")));
+        (void)DEPOT_FAIL(err, LOCKED, "schedule %s is running on %s since %s", r->name,
+                         depot_text(rows, 0, "busy_node"), depot_format_time(arena, depot_int(rows, 0, "busy_us")));
         return depot_hint(err, "wait for its end, or set overlap = allow");
     }
     r->id = depot_int(rows, 0, "id");
@@ -231,9 +240,9 @@ static const char *result_text(depot_arena *arena, const depot_json *result)
     return text;
 }
 
-static const char finish_sql[] =
-    "update depot.schedule_run set status = $2, finished_at = clock_timestamp(), code = $3, message = $4, result = $5::jsonb"
-    " where token = $1::uuid and status in ('running', 'lost')";
+static const char finish_sql[] = "update depot.schedule_run set status = $2, finished_at = clock_timestamp(), code = "
+                                 "$3, message = $4, result = $5::jsonb"
+                                 " where token = $1::uuid and status in ('running', 'lost')";
 
 bool store_finish(const sched_run *r, depot_err *err)
 {
@@ -241,8 +250,8 @@ bool store_finish(const sched_run *r, depot_err *err)
 
     return db_pool_sql(r->sched->env.db, arena, finish_sql,
                        DEPOT_VALS(DEPOT_TEXT(r->token), DEPOT_TEXT(r->ok ? "ok" : "failed"),
-                                  DEPOT_TEXT(r->ok ? NULL : depot_err_id(&r->err)), DEPOT_TEXT(r->ok ? NULL : r->err.msg),
-                                  DEPOT_TEXT(result_text(arena, r->result))),
+                                  DEPOT_TEXT(r->ok ? NULL : depot_err_id(&r->err)),
+                                  DEPOT_TEXT(r->ok ? NULL : r->err.msg), DEPOT_TEXT(result_text(arena, r->result))),
                        NULL, err);
 }
 
@@ -255,7 +264,8 @@ bool sched_prune(db_pool *db, int64_t *out_n, depot_err *err)
     depot_rows                               *rows = NULL;
 
     *out_n = 0;
-    if (!db_pool_sql(db, arena, "select depot.schedule_prune($1, $2) as n", DEPOT_VALS(DEPOT_INT(KEEP), DEPOT_INT(DAYS)), &rows, err)) {
+    if (!db_pool_sql(db, arena, "select depot.schedule_prune($1, $2) as n",
+                     DEPOT_VALS(DEPOT_INT(KEEP), DEPOT_INT(DAYS)), &rows, err)) {
         return false;
     }
     *out_n = depot_int(rows, 0, "n");

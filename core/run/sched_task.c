@@ -78,7 +78,8 @@ void task_load(sched *s)
         depot_random(&random, sizeof(random)); /* tasks, and daemons, shall not start in step */
         int64_t first_ms = every_ms < FIRST_MS ? every_ms : FIRST_MS;
         *end = depot_xalloc(sizeof(**end));
-        **end = (sched_task){ .sched = s, .row = row, .every_ms = every_ms, .due_ms = depot_now_ms() + 1 + (int64_t)random % first_ms };
+        **end = (sched_task){ .sched = s, .row = row, .every_ms = every_ms };
+        (*end)->due_ms = depot_now_ms() + 1 + (int64_t)random % first_ms;
         end = &(*end)->next;
     }
 }
