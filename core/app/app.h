@@ -30,6 +30,7 @@ typedef struct app_daemon_options {
 typedef struct app_database_options {
     const char *url, *direct_url, *owner_url, *bindir, *service_user;
     int64_t     max_connections, connect_timeout, acquire_timeout, statement_timeout, lock_timeout, idle_in_transaction_timeout;
+    int64_t     wal_keep;
     bool        migrate, tcp;
 } app_database_options;
 typedef struct app_log_options {

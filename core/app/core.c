@@ -6,6 +6,7 @@
 #include "app/doctor.h"
 #include "app/internal.h"
 #include "config.h"
+#include "pg/archive.h"
 #include "run/events.h"
 #include "run/sched.h"
 
@@ -17,7 +18,8 @@ static const char *const formats[] = { "auto", "json", "text", "journal", NULL }
 /* clang-format off */
 static const depot_field daemon_options[] = {
     DEPOT_OPT_STRING(app_daemon_options, node, NULL, .min = 1, .max = 64, .env = "DEPOT_NODE|PGFLOW_WORKER_ID|WORKER_ID",
-        .doc = "name of this daemon, unique among those that share a database; without it the host's name"),
+        .doc = "name of this daemon, unique among those that share a database; without it the host's name and four digits "
+               "that stand for the state folder"),
     DEPOT_OPT_INT(app_daemon_options, threads, "8", 2, 256,
         .doc = "threads for work that blocks: requests, tasks, hooks; each may hold a database connection"),
     DEPOT_OPT_INT(app_daemon_options, queue, "1024", 16, 1000000,
@@ -48,6 +50,8 @@ static const depot_field database_options[] = {
         .doc = "embedded cluster: folder of initdb and postgres; without it the newest found"),
     DEPOT_OPT_STRING(app_database_options, service_user, NULL, .max = 32,
         .doc = "embedded cluster, when depotd runs as root: user that runs PostgreSQL; without it depotd or postgres"),
+    DEPOT_OPT_DURATION(app_database_options, wal_keep, "7d", 0, 315360000000LL, .flags = DEPOT_RELOADABLE,
+        .doc = "embedded cluster: how long archived WAL is kept; 0: for ever, and then somebody else must make room"),
     DEPOT_OPT_BOOL(app_database_options, tcp, "yes", .doc = "embedded cluster: also listen on a free port of 127.0.0.1"),
 };
 
@@ -86,6 +90,19 @@ static const depot_event_row own_events[] = {
     { "schedule.missed", schedule_payload, "a due time passed while no daemon was running, and its policy is to skip it" },
 };
 
+static bool prune_wal(depot_ctx *ctx, depot_task *task, depot_err *err)
+{
+    const app_database_options *o = depot_section_get(ctx, "database", NULL);
+    const char                 *dir = depot_strf(depot_task_arena(task), "%s/postgres/wal", depot_state_dir(ctx));
+    int64_t                     removed = 0;
+
+    if (o->url == NULL && o->wal_keep > 0 && !pg_archive_prune(dir, o->wal_keep, &removed, err)) {
+        return false;
+    }
+    depot_task_result(task, depot_json_pack(depot_task_arena(task), "{s:I}", "removed", removed));
+    return true;
+}
+
 static bool prune_schedule_runs(depot_ctx *ctx, depot_task *task, depot_err *err)
 {
     int64_t n = 0;
@@ -111,6 +128,8 @@ static const depot_metric own_metrics[] = {
 static const depot_task_row own_tasks[] = {
     { .name = "core.prune_schedule_runs", .flags = DEPOT_TASK_SINGLETON, .every = "1h", .timeout_ms = 300000, .fn = prune_schedule_runs,
       .doc = "forget runs of schedules: beyond the last 1000 of each, or older than 90 days" },
+    { .name = "core.prune_wal", .every = "1h", .timeout_ms = 300000, .fn = prune_wal,
+      .doc = "remove WAL that the embedded cluster archived longer than [database] wal_keep ago; result {removed}" },
 };
 /* clang-format on */
 

@@ -5,14 +5,17 @@
 #include "app/app.h"
 #include "run/cron.h"
 
-static const char *node_name(depot_arena *arena)
+/* One host may run several daemons; each has a state folder of its own, and keeps it. */
+static const char *node_name(depot_arena *arena, const char *state_dir)
 {
-    char name[256] = "";
+    char    host_name[256] = "";
+    char    place[5];
+    uint8_t digest[32];
 
-    if (gethostname(name, sizeof(name) - 1) != 0 || name[0] == '\0') {
-        return "depotd";
-    }
-    return depot_strdup(arena, name);
+    depot_sha256(state_dir, strlen(state_dir), digest);
+    depot_hex(digest, 2, place);
+    bool known = gethostname(host_name, sizeof(host_name) - 1) == 0 && host_name[0] != '\0';
+    return depot_strf(arena, "%.58s-%s", known ? host_name : "depotd", place);
 }
 
 static bool cron_is_valid(const char *text, depot_err *err)
@@ -52,7 +55,7 @@ host *app_open(depot_arena *arena, const app_paths *paths, host_env *env, conf_p
     }
     *out_conf = build(arena, h, raw, paths, problems);
     const app_daemon_options *daemon = conf_get(*out_conf, "daemon", NULL);
-    env->node = daemon != NULL && daemon->node != NULL ? daemon->node : node_name(arena);
+    env->node = daemon != NULL && daemon->node != NULL ? daemon->node : node_name(arena, paths->state_dir);
     host_set_conf(h, *out_conf);
     return h;
 }

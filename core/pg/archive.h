@@ -15,4 +15,7 @@ bool pg_archive_wal(const char *wal_dir, const char *source, const char *name, d
 bool pg_archive_setup(depot_arena *arena, const char *exe, const char *dir, const char *user, char **out_command,
                       depot_err *err) DEPOT_MUST_USE;
 
+/* Removes segments that were archived longer than keep_ms ago. */
+bool pg_archive_prune(const char *wal_dir, int64_t keep_ms, int64_t *out_removed, depot_err *err) DEPOT_MUST_USE;
+
 #endif
