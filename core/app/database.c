@@ -8,7 +8,7 @@
 #include "db/migrate.h"
 #include "pg/archive.h"
 
-enum { RETRY_MIN_MS = 200, RETRY_MAX_MS = 5000, EXTEND_US = 30000000, STOP_GRACE_MS = 30000, SETS_MAX = 64 };
+enum { RETRY_MIN_MS = 200, RETRY_MAX_MS = 5000, EXTEND_US = 30000000, STOP_GRACE_MS = 30000, SETS_MAX = 64, EMBEDDED_TRIES = 4 };
 
 static const app_database_options *options_of(app *a)
 {
@@ -37,22 +37,26 @@ static bool start_embedded(app *a, depot_err *err)
     return true;
 }
 
-/* Until it answers or a stop is wanted; says why in /ready, in the log (folded) and to the service manager. */
-static bool wait_for_database(app *a, depot_err *err)
+/* A server that is killed while it comes up is started again; one that cannot use its files fails every time. */
+static bool start_embedded_patiently(app *a, depot_err *err)
 {
-    for (int64_t pause = RETRY_MIN_MS;; pause = pause * 2 > RETRY_MAX_MS ? RETRY_MAX_MS : pause * 2) {
-        DEPOT_AUTO(depot_db_close) depot_db *db = NULL;
-        depot_err                            why = { 0 };
-        if (db_pool_open(a->env.db, true, &db, &why)) {
-            return true;
+    for (int left = EMBEDDED_TRIES - 1; !start_embedded(a, err); left--) {
+        if (err->code != DEPOT_E_DB_DOWN || left == 0 || !app_wait(a, RETRY_MIN_MS)) {
+            return false;
         }
-        log_err("core", DEPOT_LOG_WARN, "database.away", &why);
-        api_set_ready(false, why.msg);
-        notify_send("STATUS=waiting for the database: %s\nEXTEND_TIMEOUT_USEC=%d", why.msg, EXTEND_US);
-        if (!app_wait(a, pause)) {
-            return DEPOT_FAIL(err, CANCELED, "stopped while waiting for the database");
-        }
+        log_err("core", DEPOT_LOG_WARN, "database.start_again", err);
+        *err = (depot_err){ 0 };
     }
+    return true;
+}
+
+/* Says why in /ready, in the log (folded) and to the service manager, and waits a little; false: a stop is wanted. */
+static bool wait_a_little(app *a, const depot_err *why, int64_t pause_ms)
+{
+    log_err("core", DEPOT_LOG_WARN, "database.away", why);
+    api_set_ready(false, why->msg);
+    notify_send("STATUS=waiting for the database: %s\nEXTEND_TIMEOUT_USEC=%d", why->msg, EXTEND_US);
+    return app_wait(a, pause_ms);
 }
 
 const char *const *app_migration_sets(app *a, depot_arena *arena)
@@ -132,6 +136,32 @@ static bool look_at_role(app *a, depot_err *err)
     return true;
 }
 
+static bool is_reached(app *a, depot_err *err)
+{
+    DEPOT_AUTO(depot_db_close) depot_db *db = NULL;
+
+    return db_pool_open(a->env.db, true, &db, err);
+}
+
+/* Reached, migrated, looked at: until all of it has succeeded, the server refuses something, or a stop is wanted. */
+static bool prepare(app *a, depot_err *err)
+{
+    for (int64_t pause = RETRY_MIN_MS;; pause = pause * 2 > RETRY_MAX_MS ? RETRY_MAX_MS : pause * 2) {
+        bool reached = is_reached(a, err);
+        if (reached && migrate(a, err) && look_at_role(a, err)) {
+            return true;
+        }
+        if (reached && err->code != DEPOT_E_DB_DOWN && err->code != DEPOT_E_DB_UNKNOWN) {
+            return false;
+        }
+        if (!wait_a_little(a, err, pause)) {
+            *err = (depot_err){ 0 };
+            return DEPOT_FAIL(err, CANCELED, "stopped while waiting for the database");
+        }
+        *err = (depot_err){ 0 };
+    }
+}
+
 bool app_database_start(app *a, depot_err *err)
 {
     const app_database_options *o = options_of(a);
@@ -140,7 +170,7 @@ bool app_database_start(app *a, depot_err *err)
         a->url = o->url;
         a->direct_url = o->direct_url != NULL ? o->direct_url : o->url;
         a->owner_url = o->owner_url;
-    } else if (!start_embedded(a, err)) {
+    } else if (!start_embedded_patiently(a, err)) {
         return false;
     }
     a->pool = (db_pool_options){
@@ -155,7 +185,7 @@ bool app_database_start(app *a, depot_err *err)
         .idle_tx_timeout_ms = o->idle_in_transaction_timeout,
     };
     a->env.db = db_pool_new(&a->pool);
-    if (!wait_for_database(a, err) || !migrate(a, err) || !look_at_role(a, err)) {
+    if (!prepare(a, err)) {
         return false;
     }
     if (o->direct_url != NULL || !db_pool_is_pooler(a->env.db)) {
