@@ -89,9 +89,10 @@ bool depot_tmpfile_link(depot_tmpfile *tmp, const char *path, bool *out_existed,
         if (errno != EEXIST) {
             return DEPOT_FAIL_ERRNO(err, "cannot name a new file %s", path);
         }
-        *out_existed = true;
+        *out_existed = true; /* not published: it may still replace what is there */
+    } else {
+        depot_tmpfile_drop(tmp);
     }
-    depot_tmpfile_drop(tmp);
     /* Also when it was there: the one who made it may not have come this far yet. */
     return depot_fsync_dir(folder, err);
 }

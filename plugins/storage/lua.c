@@ -93,7 +93,7 @@ static bool lua_put_file(depot_ctx *ctx, depot_call *call, depot_err *err)
     const char  *path = depot_arg_str(call, 0, NULL);
     depot_object o;
 
-    DEPOT_AUTO(depot_fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK);
+    DEPOT_AUTO(depot_fd_close) int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (fd < 0 && errno == ENOENT) {
         return DEPOT_FAIL(err, NOT_FOUND, "no file %s", path);
     }
@@ -141,9 +141,9 @@ static bool lua_get(depot_ctx *ctx, depot_call *call, depot_err *err)
     if (!store_get(sha, keep, &h, err)) {
         return false;
     }
-    if (h.cut && wanted < 0) {
+    if (h.cut && (wanted < 0 || wanted > o->script_max)) {
         DEPOT_FAIL(err, TOO_LARGE, "object %s is larger than a script may hold", sha);
-        return depot_hint(err, "ask for its beginning with {max_bytes = n}, or raise [plugin storage] script_max");
+        return depot_hint(err, "ask for less of its beginning with {max_bytes = n}, or raise [plugin storage] script_max");
     }
     depot_return_str(call, h.text.data == NULL ? "" : h.text.data, h.text.len);
     return true;

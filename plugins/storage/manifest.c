@@ -5,7 +5,7 @@
 
 #include "storage.h"
 
-enum { PATH_SIZE = 4096, MANIFEST_MODE = 0600, POINTER_SIZE = 256, NAME_MAX_BYTES = 96 };
+enum { TRIES = 100, MANIFEST_MODE = 0600, POINTER_SIZE = 256, NAME_MAX_BYTES = 96 };
 
 /* Project and asset become names in the file system: letters, digits, dot, dash, underscore, and no leading dot. */
 static bool check_name(const char *what, const char *name, depot_err *err)
@@ -34,25 +34,51 @@ static const char *compact(depot_arena *arena, const char *iso)
     return out;
 }
 
+/* A manifest is never replaced: two of the same asset at the same microsecond get different names. */
+static bool publish(const char *folder, const char *name, const char *text, bool *out_existed, depot_err *err)
+{
+    DEPOT_AUTO(depot_tmpfile_drop) depot_tmpfile tmp = { .fd = -1 };
+    DEPOT_AUTO(depot_arena_drop) depot_arena    *arena = depot_arena_new();
+
+    return depot_tmpfile_open(&tmp, storage_self.tmp, MANIFEST_MODE, err) && depot_write_all(tmp.fd, text, strlen(text), err) &&
+           depot_tmpfile_link(&tmp, depot_strf(arena, "%s/%s", folder, name), out_existed, err);
+}
+
+static const char *describe(depot_arena *arena, const char *asset, const char *filename, const depot_object *object, const char *iso)
+{
+    return depot_json_pretty(arena, depot_json_pack(
+        arena, "{s:s, s:s, s:s, s:s, s:I, s:I, s:s}", "asset_id", asset, "filename", filename, "object_path",
+        depot_strf(arena, "objects/%.2s/%.2s/%s.bin.gz", object->sha, object->sha + 2, object->sha), "checksum", object->sha, "bytes",
+        object->bytes, "compressed_bytes", object->stored_bytes, "created_at", iso));
+}
+
 bool store_ref(const char *project, const char *asset, const char *filename, const depot_object *object, char *out_pointer,
                depot_err *err)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    const char                               *iso = depot_format_time(arena, depot_wall_us());
+    int64_t                                   wall_us = depot_wall_us();
+    const char                               *name = NULL;
+    bool                                      existed = true;
 
-    if (!check_name("project", project, err) || !check_name("asset", asset, err) || !store_is_sha(object->sha)) {
-        return err->code != DEPOT_OK ? false : DEPOT_FAIL(err, INVALID, "the object has no SHA-256");
+    if (!check_name("project", project, err) || !check_name("asset", asset, err)) {
+        return false;
+    }
+    if (!store_is_sha(object->sha)) {
+        return DEPOT_FAIL(err, INVALID, "the object has no SHA-256");
     }
     const char *folder = depot_strf(arena, "%s/refs/%s", storage_self.root, project);
-    const char *name = depot_strf(arena, "%s_%s.json", compact(arena, iso), asset);
-    depot_json *manifest = depot_json_pack(
-        arena, "{s:s, s:s, s:s, s:s, s:I, s:I, s:s}", "asset_id", asset, "filename", filename, "object_path",
-        depot_strf(arena, "objects/%.2s/%.2s/%s.bin.gz", object->sha, object->sha + 2, object->sha), "checksum", object->sha, "bytes",
-        object->bytes, "compressed_bytes", object->stored_bytes, "created_at", iso);
-    const char *text = depot_json_pretty(arena, manifest);
-    if (!depot_mkdirs(folder, 0755, err) ||
-        !depot_write_file(depot_strf(arena, "%s/%s", folder, name), text, strlen(text), MANIFEST_MODE, err)) {
+    if (!depot_mkdirs(folder, 0755, err)) {
         return false;
+    }
+    for (int tries = 0; existed && tries < TRIES; tries++, wall_us++) {
+        const char *iso = depot_format_time(arena, wall_us);
+        name = depot_strf(arena, "%s_%s.json", compact(arena, iso), asset);
+        if (!publish(folder, name, describe(arena, asset, filename, object, iso), &existed, err)) {
+            return depot_wrap(err, "reference of %s", asset);
+        }
+    }
+    if (existed) {
+        return DEPOT_FAIL(err, CONFLICT, "%s/%s is there already", folder, name);
     }
     (void)snprintf(out_pointer, POINTER_SIZE, "depot://refs/%s/%s", project, name);
     return true;

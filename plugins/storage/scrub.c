@@ -18,50 +18,69 @@ typedef struct tally {
     int64_t      n_bad;
 } tally;
 
-static void check_object(tally *t, const char *folder, const char *name)
+static void note_bad(tally *t, const char *name, const char *why)
+{
+    t->n_bad++;
+    if (t->n_bad <= BAD_MAX) {
+        depot_json_add(t->bad, depot_json_pack(t->arena, "{s:s, s:s}", "sha", name, "why", why));
+    }
+}
+
+/* false: the scrub is to end. */
+static bool check_object(tally *t, const char *folder, const char *name, depot_err *err)
 {
     char        sha[SHA_HEX + 1], path[PATH_SIZE];
     struct stat st;
-    depot_err   err = { 0 };
+    depot_err   why = { 0 };
 
     (void)snprintf(sha, sizeof(sha), "%.64s", name);
     (void)snprintf(path, sizeof(path), "%s/%s", folder, name);
     t->objects++;
-    if (stat(path, &st) == 0) {
+    if (lstat(path, &st) == 0) {
         t->stored_bytes += st.st_size;
     }
-    bool whole = strcmp(name + strlen(sha), ".bin.gz") == 0 && store_verify(sha, &err);
-    if (whole) {
-        return;
+    if (strcmp(name + strlen(sha), ".bin.gz") != 0) {
+        note_bad(t, sha, "not a name of an object");
+        return true;
     }
-    t->n_bad++;
-    if (t->n_bad <= BAD_MAX) {
-        const char *why = err.code == DEPOT_OK ? "not a name of an object" : err.msg;
-        depot_json_add(t->bad, depot_json_pack(t->arena, "{s:s, s:s}", "sha", sha, "why", why));
+    if (store_verify(sha, &why)) {
+        return true;
     }
+    if (!store_may_go_on(err)) {
+        return false;
+    }
+    note_bad(t, sha, why.msg);
+    return true;
 }
 
-/* Depth is bounded by the layout: objects/aa/bb/. */
+/* Depth is bounded by the layout: objects/aa/bb/. What cannot be looked into below objects/ is a finding, not the end. */
 static bool walk(tally *t, const char *folder, int depth, depot_err *err)
 {
     DIR *dir = opendir(folder);
     bool ok = true;
 
     if (dir == NULL) {
-        return DEPOT_FAIL_ERRNO(err, "cannot read %s", folder);
+        depot_err why = { 0 };
+        (void)DEPOT_FAIL_ERRNO(&why, "cannot read %s", folder);
+        if (depth == 0) {
+            *err = why;
+            return false;
+        }
+        note_bad(t, strrchr(folder, '/') + 1, why.msg);
+        return true;
     }
     for (struct dirent *e; ok && (e = readdir(dir)) != NULL;) {
         char path[PATH_SIZE];
         if (e->d_name[0] == '.') {
             continue;
         }
-        if (depot_canceled() || depot_now_ms() > depot_deadline()) {
-            ok = DEPOT_FAIL(err, CANCELED, "stopped after %lld objects", (long long)t->objects);
+        if (!store_may_go_on(err)) {
+            ok = false;
         } else if (depth < DEPTH) {
             (void)snprintf(path, sizeof(path), "%s/%s", folder, e->d_name);
             ok = walk(t, path, depth + 1, err);
         } else {
-            check_object(t, folder, e->d_name);
+            ok = check_object(t, folder, e->d_name, err);
         }
     }
     closedir(dir);
@@ -76,7 +95,7 @@ bool storage_scrub(depot_ctx *ctx, depot_task *task, depot_err *err)
 
     (void)snprintf(path, sizeof(path), "%s/objects", storage_self.root);
     if (!walk(&t, path, 0, err)) {
-        return false;
+        return depot_wrap(err, "scrub, after %lld objects", (long long)t.objects);
     }
     depot_gauge(ctx, "depot_storage_objects", NULL, (double)t.objects);
     depot_gauge(ctx, "depot_storage_stored_bytes", NULL, (double)t.stored_bytes);
@@ -104,7 +123,7 @@ bool storage_sweep(depot_ctx *ctx, depot_task *task, depot_err *err)
     }
     for (struct dirent *e; (e = readdir(dir)) != NULL;) {
         struct stat st;
-        if (e->d_type == DT_REG && fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 &&
+        if (fstatat(dirfd(dir), e->d_name, &st, AT_SYMLINK_NOFOLLOW) == 0 && S_ISREG(st.st_mode) &&
             st.st_mtime < time(NULL) - STALE_SECONDS && unlinkat(dirfd(dir), e->d_name, 0) == 0) {
             removed++;
         }

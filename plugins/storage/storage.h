@@ -30,6 +30,8 @@ bool store_get(const char *sha, depot_write_fn write, void *arg, depot_err *err)
 bool store_stat(const char *sha, depot_object *out, depot_err *err);
 bool store_verify(const char *sha, depot_err *err);
 bool store_is_sha(const char *sha);
+/* false with CANCELED or TIMEOUT: the unit of work is to end. Asked between blocks, as an object may be of any size. */
+bool store_may_go_on(depot_err *err) DEPOT_MUST_USE;
 
 /* manifest.c */
 bool store_ref(const char *project, const char *asset, const char *filename, const depot_object *object, char *out_pointer,

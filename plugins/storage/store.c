@@ -45,6 +45,14 @@ bool store_is_sha(const char *sha)
     return depot_unhex(sha, sizeof(bytes), bytes);
 }
 
+bool store_may_go_on(depot_err *err)
+{
+    if (depot_canceled()) {
+        return DEPOT_FAIL(err, CANCELED, "stopped in the middle of it");
+    }
+    return depot_now_ms() <= depot_deadline() || DEPOT_FAIL(err, TIMEOUT, "the deadline passed in the middle of it");
+}
+
 static void object_path(const char *sha, char out[PATH_SIZE])
 {
     (void)snprintf(out, PATH_SIZE, "%s/objects/%.2s/%.2s/%s.bin.gz", storage_self.root, sha, sha + 2, sha);
@@ -70,6 +78,12 @@ static void reader_drop(reader *r)
     EVP_MD_CTX_free(r->md);
 }
 
+static bool corrupt(const char *sha, const char *why, depot_err *err)
+{
+    DEPOT_FAIL(err, CORRUPT, "object %s: %s", sha, why);
+    return depot_hint(err, "the file is damaged; restore it from a mirror or backup");
+}
+
 static bool reader_open(reader *r, const char *sha, depot_err *err)
 {
     char path[PATH_SIZE];
@@ -81,6 +95,9 @@ static bool reader_open(reader *r, const char *sha, depot_err *err)
     r->fd = open(path, O_RDONLY | O_CLOEXEC | O_NOFOLLOW);
     if (r->fd < 0 && errno == ENOENT) {
         return DEPOT_FAIL(err, NOT_FOUND, "no object %s", sha);
+    }
+    if (r->fd < 0 && errno == ELOOP) {
+        return corrupt(sha, "a link stands in its place", err);
     }
     if (r->fd < 0) {
         return DEPOT_FAIL_ERRNO(err, "cannot open %s", path);
@@ -94,12 +111,6 @@ static bool reader_open(reader *r, const char *sha, depot_err *err)
     }
     r->z_open = true;
     return true;
-}
-
-static bool corrupt(const char *sha, const char *why, depot_err *err)
-{
-    DEPOT_FAIL(err, CORRUPT, "object %s: %s", sha, why);
-    return depot_hint(err, "the file is damaged; restore it from a mirror or backup");
 }
 
 static bool pass_on(reader *r, const unsigned char *out, size_t n, depot_write_fn write, void *arg, depot_err *err)
@@ -158,6 +169,9 @@ static bool stream(const char *sha, depot_write_fn write, void *arg, int64_t *ou
         return false;
     }
     for (;;) {
+        if (!store_may_go_on(err)) {
+            return depot_wrap(err, "object %s", sha);
+        }
         ssize_t n = read(r.fd, in, sizeof(in));
         if (n < 0 && errno == EINTR) {
             continue;
@@ -206,7 +220,7 @@ bool store_stat(const char *sha, depot_object *out, depot_err *err)
         return false;
     }
     object_path(sha, path);
-    if (stat(path, &st) != 0) {
+    if (lstat(path, &st) != 0) {
         return DEPOT_FAIL_ERRNO(err, "cannot look at %s", path);
     }
     out->stored_bytes = st.st_size;
@@ -276,7 +290,7 @@ static bool take_in(writer *w, depot_read_fn read_more, void *arg, depot_err *er
 
     for (;;) {
         size_t n = 0;
-        if (!read_more(arg, in, sizeof(in), &n, err)) {
+        if (!store_may_go_on(err) || !read_more(arg, in, sizeof(in), &n, err)) {
             return false;
         }
         if (n == 0) {
@@ -305,6 +319,10 @@ static bool publish(writer *w, depot_object *out, depot_err *err)
     }
     if (!out->existed || store_verify(out->sha, &damage)) {
         return true;
+    }
+    if (damage.code != DEPOT_E_CORRUPT) { /* it could not be read: that does not make it wrong */
+        *err = damage;
+        return depot_wrap(err, "what the store has already");
     }
     depot_log_err(storage_self.ctx, DEPOT_LOG_ERROR, "storage.replaced_damaged", &damage);
     out->existed = false;

@@ -142,7 +142,8 @@ typedef struct depot_tmpfile {
     char path[4096]; /* empty: nothing to drop */
 } depot_tmpfile;
 DEPOT_API bool depot_tmpfile_open(depot_tmpfile *tmp, const char *dir, unsigned mode, depot_err *err) DEPOT_MUST_USE;
-/* fsync, then link to `path` without replacing (*out_existed tells that it was there already), fsync of the folder. */
+/* fsync, then link to `path` without replacing, fsync of the folder. When *out_existed tells that it was there already, tmp
+ * stays open: replace or drop it. */
 DEPOT_API bool depot_tmpfile_link(depot_tmpfile *tmp, const char *path, bool *out_existed, depot_err *err) DEPOT_MUST_USE;
 /* fsync, then rename over `path`, fsync of the folder. */
 DEPOT_API bool depot_tmpfile_replace(depot_tmpfile *tmp, const char *path, depot_err *err) DEPOT_MUST_USE;
