@@ -1,5 +1,5 @@
-/* admit.c - the guard before producers outside: size of a payload, jobs a minute and queue. The minute's allowance is a row of
- * the database, shared by all daemons; each takes a piece of it at a time and spends that in memory. */
+/* admit.c - the guard before producers outside: size of a payload, jobs a minute and queue. The minute's allowance is
+ * a row of the database, shared by all daemons; each takes a piece of it at a time and spends that in memory. */
 #include <stdio.h>
 #include <string.h>
 
@@ -55,7 +55,9 @@ static bool refuse(queue *q, const char *to_queue, depot_json *details, depot_er
 
     depot_count(q->ctx, "depot_queue_refused_total", DEPOT_LABELS(depot_err_id(err)), 1);
     if (!depot_sql(q->ctx, arena, "select queue.refuse($1, $2, $3)",
-                   DEPOT_VALS(DEPOT_TEXT(to_queue), DEPOT_TEXT(depot_err_id(err)), DEPOT_TEXT(depot_json_text(arena, details))), NULL, &why)) {
+                   DEPOT_VALS(DEPOT_TEXT(to_queue), DEPOT_TEXT(depot_err_id(err)),
+                              DEPOT_TEXT(depot_json_text(arena, details))),
+                   NULL, &why)) {
         depot_log_err(q->ctx, DEPOT_LOG_WARN, "queue.refusal_not_recorded", &why);
     }
     return false;
@@ -70,7 +72,8 @@ static bool check_rate(queue *q, const char *to_queue, int64_t most, depot_err *
         return true;
     }
     if (!depot_sql(q->ctx, arena, "select granted, total, left_ms from queue.take_rate($1, $2, $3)",
-                   DEPOT_VALS(DEPOT_TEXT(to_queue), DEPOT_INT(most), DEPOT_INT(most > SHARES ? most / SHARES : 1)), &rows, err)) {
+                   DEPOT_VALS(DEPOT_TEXT(to_queue), DEPOT_INT(most), DEPOT_INT(most > SHARES ? most / SHARES : 1)),
+                   &rows, err)) {
         return false;
     }
     int64_t granted = depot_int(rows, 0, "granted");
@@ -80,8 +83,10 @@ static bool check_rate(queue *q, const char *to_queue, int64_t most, depot_err *
     }
     DEPOT_FAIL(err, RATE, "queue %s has taken its %lld jobs of this minute", to_queue, (long long)most);
     (void)depot_hint(err, "try again in the next minute, or raise [plugin queue] max_enqueue_per_minute");
-    return refuse(q, to_queue,
-                  depot_json_pack(arena, "{s:I, s:I}", "max_per_minute", most, "count_this_minute", depot_int(rows, 0, "total")), err);
+    return refuse(
+        q, to_queue,
+        depot_json_pack(arena, "{s:I, s:I}", "max_per_minute", most, "count_this_minute", depot_int(rows, 0, "total")),
+        err);
 }
 
 bool admit(queue *q, const char *to_queue, const depot_json *payload, depot_err *err)
@@ -94,8 +99,11 @@ bool admit(queue *q, const char *to_queue, const depot_json *payload, depot_err 
         return DEPOT_FAIL(err, INVALID, "the name of a queue has at most %d bytes", QUEUE_NAME_SIZE - 1);
     }
     if (n > o->max_payload) {
-        DEPOT_FAIL(err, TOO_LARGE, "payload_json has %lld bytes; %lld are allowed", (long long)n, (long long)o->max_payload);
-        return refuse(q, to_queue, depot_json_pack(arena, "{s:I, s:I}", "max_payload_bytes", o->max_payload, "payload_bytes", n), err);
+        DEPOT_FAIL(err, TOO_LARGE, "payload_json has %lld bytes; %lld are allowed", (long long)n,
+                   (long long)o->max_payload);
+        return refuse(q, to_queue,
+                      depot_json_pack(arena, "{s:I, s:I}", "max_payload_bytes", o->max_payload, "payload_bytes", n),
+                      err);
     }
     return check_rate(q, to_queue, o->max_enqueue_per_minute, err);
 }

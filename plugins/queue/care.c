@@ -113,8 +113,8 @@ bool care_heartbeat(queue *q, depot_err *err)
         return true;
     }
     if (!depot_sql(q->ctx, arena, "select * from queue.heartbeat($1, $2, $3 * interval '1 millisecond') as lost",
-                   DEPOT_VALS(DEPOT_TEXT(depot_strf(arena, "%s}", b.ids.data)), DEPOT_TEXT(depot_strf(arena, "%s}", b.tokens.data)),
-                              DEPOT_INT(o->lease)),
+                   DEPOT_VALS(DEPOT_TEXT(depot_strf(arena, "%s}", b.ids.data)),
+                              DEPOT_TEXT(depot_strf(arena, "%s}", b.tokens.data)), DEPOT_INT(o->lease)),
                    &rows, err)) {
         beats_again(q, now);
         return depot_wrap(err, "extend %zu leases", b.n);
@@ -133,10 +133,15 @@ bool care_heartbeat(queue *q, depot_err *err)
 /* False: not told; it is tried again. An event that can never be told is logged and counts as told. */
 static bool tell(queue *q, depot_arena *arena, const depot_rows *rows, size_t row, depot_err *err)
 {
-    const depot_json *payload = depot_json_pack(arena, "{s:s, s:s, s:s, s:s?, s:s?}", "id", depot_text(rows, row, "id"), "queue",
-                                                depot_text(rows, row, "queue"), "type", depot_text(rows, row, "job_type"), "reason",
-                                                depot_text(rows, row, "reason"), "code", depot_text(rows, row, "code"));
+    const depot_json *payload =
+        depot_json_pack(arena, "{s:s, s:s, s:s, s:s?, s:s?}", "id", depot_text(rows, row, "id"), "queue",
+                        depot_text(rows, row, "queue"), "type", depot_text(rows, row, "job_type"), "reason",
+                        depot_text(rows, row, "reason"), "code", depot_text(rows, row, "code"));
 
+    const char *code = depot_text(rows, row, "code");
+
+    depot_log(q->ctx, DEPOT_LOG_WARN, "queue.dead", "job %s of type %s is dead; its last error was %s",
+              depot_text(rows, row, "id"), depot_text(rows, row, "job_type"), code == NULL ? "UNKNOWN" : code);
     if (depot_emit(q->ctx, "job.dead", payload, err)) {
         return true;
     }
@@ -152,7 +157,8 @@ static bool announce_some(queue *q, size_t *out_n, depot_err *err)
     depot_rows                               *rows = NULL;
 
     if (!depot_db_open(q->ctx, &db, err) || !depot_db_begin(db, NULL, err) ||
-        !depot_db_sql(db, arena, "select * from queue.unannounced($1)", DEPOT_VALS(DEPOT_INT(ANNOUNCE_MAX)), &rows, err)) {
+        !depot_db_sql(db, arena, "select * from queue.unannounced($1)", DEPOT_VALS(DEPOT_INT(ANNOUNCE_MAX)), &rows,
+                      err)) {
         return false;
     }
     *out_n = depot_rows_count(rows);
@@ -199,13 +205,15 @@ bool care_reap(queue *q, depot_err *err)
     if (depot_now_ms() < q->reap_ms) {
         return true;
     }
-    if (!depot_sql(q->ctx, arena, "select lost, has_dead from queue.reap($1)", DEPOT_VALS(DEPOT_TEXT(q->worker)), &rows, err)) {
+    if (!depot_sql(q->ctx, arena, "select lost, has_dead from queue.reap($1)", DEPOT_VALS(DEPOT_TEXT(q->worker)), &rows,
+                   err)) {
         return depot_wrap(err, "reap leases");
     }
     q->reap_ms = depot_now_ms() + o->reap_interval;
     int64_t lost = depot_int(rows, 0, "lost");
     if (lost > 0) {
-        depot_log(q->ctx, DEPOT_LOG_WARN, "queue.reaped", "%lld leases had run out; their attempts are closed as WORKER_LOST", (long long)lost);
+        depot_log(q->ctx, DEPOT_LOG_WARN, "queue.reaped",
+                  "%lld leases had run out; their attempts are closed as WORKER_LOST", (long long)lost);
         depot_count(q->ctx, "depot_queue_leases_lost_total", NULL, (double)lost);
     }
     if (depot_bool(rows, 0, "has_dead")) {

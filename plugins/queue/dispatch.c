@@ -1,11 +1,19 @@
-/* dispatch.c - the dispatcher: one loop per daemon that writes results, takes as many jobs as there is room for, in the same
- * round trip, and hands them out. It is woken by results, by new jobs and by free workers; when nothing wakes it, it looks. */
+/* dispatch.c - the dispatcher: one loop per daemon that writes results, takes as many jobs as there is room for, in
+ * the same round trip, and hands them out. It is woken by results, by new jobs and by free workers; when nothing
+ * wakes it, it looks. */
 #include <string.h>
 
 #include "queue.h"
 
-enum { POLL_LEAST_MS = 250, POLL_MOST_MS = 1000, RETRY_LEAST_MS = 100, RETRY_MOST_MS = 2000, LUA_PAUSE_MS = 200, RESERVE = 16,
-       C_AHEAD = 4 /* times as many as may run, so that they do not wait for a round trip each */ };
+enum {
+    POLL_LEAST_MS = 250,
+    POLL_MOST_MS = 1000,
+    RETRY_LEAST_MS = 100,
+    RETRY_MOST_MS = 2000,
+    LUA_PAUSE_MS = 200,
+    RESERVE = 16,
+    C_AHEAD = 4 /* times as many as may run, so that they do not wait for a round trip each */
+};
 
 static const char claim_sql[] = "select id, token, queue, job_type, args, attempt, max_attempts, lease_ms"
                                 " from queue.claim($1, $2, $3, $4, $5 * interval '1 millisecond')";
@@ -30,8 +38,8 @@ typedef struct wish {
     const char *types;
 } wish;
 
-/* Jobs of both kinds are claimed together, so that a claim never has to step over the one kind to find the other; what there
- * is no room for waits here, and its kind is left out of the next claim. */
+/* Jobs of both kinds are claimed together, so that a claim never has to step over the one kind to find the other;
+ * what there is no room for waits here, and its kind is left out of the next claim. */
 static wish wanted(queue *q)
 {
     const queue_options *o = depot_options(q->ctx);
@@ -159,16 +167,17 @@ static bool adopt(queue *q, depot_err *err)
     return true;
 }
 
-static bool exchange(queue *q, depot_arena *arena, const char *results, const wish *w, depot_rows *rows[2], depot_err *err)
+static bool exchange(queue *q, depot_arena *arena, const char *results, const wish *w, depot_rows *rows[2],
+                     depot_err *err)
 {
-    const queue_options                *o = depot_options(q->ctx);
+    const queue_options                 *o = depot_options(q->ctx);
     DEPOT_AUTO(depot_db_close) depot_db *db = NULL;
-    const depot_val                     claim_vals[] = { DEPOT_TEXT(q->worker), DEPOT_TEXT(q->types.queues), DEPOT_TEXT(w->types),
-                                                         DEPOT_INT(w->n), DEPOT_INT(o->lease) };
-    const depot_val                     finish_vals[] = { DEPOT_TEXT(results) };
-    depot_stmt                          stmts[2];
-    depot_rows                         *out[2] = { NULL, NULL };
-    size_t                              n = 0;
+    const depot_val claim_vals[] = { DEPOT_TEXT(q->worker), DEPOT_TEXT(q->types.queues), DEPOT_TEXT(w->types),
+                                     DEPOT_INT(w->n), DEPOT_INT(o->lease) };
+    const depot_val finish_vals[] = { DEPOT_TEXT(results) };
+    depot_stmt      stmts[2];
+    depot_rows     *out[2] = { NULL, NULL };
+    size_t          n = 0;
 
     if (results != NULL) {
         stmts[n++] = (depot_stmt){ finish_sql, finish_vals, DEPOT_N(finish_vals) };
@@ -231,8 +240,8 @@ static void give_back_waiting(queue *q)
 static bool step(queue *q, bool *out_again, depot_err *err)
 {
     give_back_waiting(q);
-    if (((atomic_load(&q->stale_types) || atomic_load(&q->must_introduce)) && !types_refresh(q, err)) || !care_heartbeat(q, err) ||
-        (q->is_unsure && !adopt(q, err))) {
+    if (((atomic_load(&q->stale_types) || atomic_load(&q->must_introduce)) && !types_refresh(q, err)) ||
+        !care_heartbeat(q, err) || (q->is_unsure && !adopt(q, err))) {
         return false;
     }
     start_jobs(q);

@@ -12,7 +12,8 @@ static bool check_size(const depot_enqueue *spec, const char *args, depot_err *e
     if ((int64_t)n <= o->max_payload) {
         return true;
     }
-    DEPOT_FAIL(err, TOO_LARGE, "the arguments of a %s job are %zu bytes; %lld are allowed", spec->type, n, (long long)o->max_payload);
+    DEPOT_FAIL(err, TOO_LARGE, "the arguments of a %s job are %zu bytes; %lld are allowed", spec->type, n,
+               (long long)o->max_payload);
     return depot_hint(err, "store the content and pass its reference, or raise [plugin queue] max_payload");
 }
 
@@ -28,9 +29,11 @@ bool enqueue_fail_sql(depot_err *err)
     return false;
 }
 
-static bool run(depot_db *db, depot_arena *arena, const char *sql, const depot_val *vals, size_t n, depot_rows **out, depot_err *err)
+static bool run(depot_db *db, depot_arena *arena, const char *sql, const depot_val *vals, size_t n, depot_rows **out,
+                depot_err *err)
 {
-    bool ok = db != NULL ? depot_db_sql(db, arena, sql, vals, n, out, err) : depot_sql(queue_self.ctx, arena, sql, vals, n, out, err);
+    bool ok = db != NULL ? depot_db_sql(db, arena, sql, vals, n, out, err)
+                         : depot_sql(queue_self.ctx, arena, sql, vals, n, out, err);
 
     return ok || enqueue_fail_sql(err) || depot_wrap(err, "enqueue");
 }
@@ -50,8 +53,9 @@ static void wake_if_visible(const depot_db *db)
 
 bool enqueue_one(const depot_enqueue *spec, const enqueue_more *more, depot_db *db, char *out_id, depot_err *err)
 {
-    static const char sql[] = "select queue.enqueue($1, $2, $3, coalesce($4, clock_timestamp() + $5 * interval '1 millisecond'), $6, $7, $8,"
-                              " $9, $10, $11) as id";
+    static const char sql[] =
+        "select queue.enqueue($1, $2, $3, coalesce($4, clock_timestamp() + $5 * interval '1 millisecond'), $6, $7, $8,"
+        " $9, $10, $11) as id";
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
     const char                               *args = spec->args == NULL ? "{}" : depot_json_text(arena, spec->args);
     depot_rows                               *rows = NULL;
@@ -60,8 +64,8 @@ bool enqueue_one(const depot_enqueue *spec, const enqueue_more *more, depot_db *
         !run(db, arena, sql,
              DEPOT_VALS(DEPOT_TEXT(spec->queue), DEPOT_TEXT(spec->type), DEPOT_TEXT(args), DEPOT_TEXT(spec->run_at),
                         more->delay_ms > 0 ? DEPOT_INT(more->delay_ms) : DEPOT_NULL, DEPOT_INT(spec->priority),
-                        spec->max_attempts > 0 ? DEPOT_INT(spec->max_attempts) : DEPOT_NULL, DEPOT_TEXT(spec->key), DEPOT_TEXT(spec->actor),
-                        DEPOT_TEXT(more->request_id), DEPOT_TEXT(own_node(db))),
+                        spec->max_attempts > 0 ? DEPOT_INT(spec->max_attempts) : DEPOT_NULL, DEPOT_TEXT(spec->key),
+                        DEPOT_TEXT(spec->actor), DEPOT_TEXT(more->request_id), DEPOT_TEXT(own_node(db))),
              &rows, err)) {
         return false;
     }
@@ -79,8 +83,9 @@ bool enqueue_service(const depot_enqueue *spec, depot_db *db, char *out_id, depo
 
 static void describe(depot_arena *arena, const depot_enqueue *spec, const char *args, depot_buf *out)
 {
-    depot_json *o = depot_json_pack(arena, "{s:s?, s:s, s:s?, s:I, s:s?, s:s?}", "queue", spec->queue, "type", spec->type, "run_at",
-                                    spec->run_at, "priority", spec->priority, "key", spec->key, "actor", spec->actor);
+    depot_json *o =
+        depot_json_pack(arena, "{s:s?, s:s, s:s?, s:I, s:s?, s:s?}", "queue", spec->queue, "type", spec->type, "run_at",
+                        spec->run_at, "priority", spec->priority, "key", spec->key, "actor", spec->actor);
 
     if (spec->max_attempts > 0) {
         depot_json_set(o, "max_attempts", depot_json_int(arena, spec->max_attempts));
@@ -107,7 +112,8 @@ bool enqueue_many(const depot_enqueue *jobs, size_t n, depot_db *db, depot_err *
         return true;
     }
     depot_buf_adds(&list, "]");
-    if (!run(db, arena, "select queue.enqueue_many($1, $2)", DEPOT_VALS(DEPOT_TEXT(list.data), DEPOT_TEXT(own_node(db))), NULL, err)) {
+    if (!run(db, arena, "select queue.enqueue_many($1, $2)",
+             DEPOT_VALS(DEPOT_TEXT(list.data), DEPOT_TEXT(own_node(db))), NULL, err)) {
         return false;
     }
     wake_if_visible(db);

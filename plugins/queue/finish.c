@@ -38,7 +38,7 @@ static const char *label_of(const depot_rows *rows, size_t row)
     static const struct {
         const char *outcome, *status, *label;
     } labels[] = {
-        { "succeeded", "succeeded", "succeeded" }, { "failed", "queued", "retried" },    { "failed", "dlq", "dead" },
+        { "succeeded", "succeeded", "succeeded" }, { "failed", "queued", "retried" },  { "failed", "dlq", "dead" },
         { "released", "queued", "released" },      { "snoozed", "queued", "snoozed" },
     };
     const char *outcome = depot_text(rows, row, "outcome"), *status = depot_text(rows, row, "status");
@@ -59,8 +59,8 @@ void finish_settle(queue *q, size_t n, const depot_rows *rows)
         bool        accepted = depot_bool(rows, i, "accepted");
         const char *label = accepted ? label_of(rows, i) : "late", *of = depot_text(rows, i, "queue");
         if (!accepted && strcmp(depot_text(rows, i, "outcome"), "released") != 0) {
-            depot_log(q->ctx, DEPOT_LOG_WARN, "queue.late_result", "job %s: its result came after the lease was lost, and is refused",
-                      depot_text(rows, i, "job"));
+            depot_log(q->ctx, DEPOT_LOG_WARN, "queue.late_result",
+                      "job %s: its result came after the lease was lost, and is refused", depot_text(rows, i, "job"));
         }
         depot_count(q->ctx, "depot_queue_jobs_total", DEPOT_LABELS(of == NULL ? "" : of, label), 1);
         any_dead = any_dead || strcmp(label, "dead") == 0;

@@ -1,5 +1,5 @@
-/* job.c - one leased job in this process: made from a claimed row, handed to a script worker or a C handler, its result put
- * into words for queue.finish. */
+/* job.c - one leased job in this process: made from a claimed row, handed to a script worker or a C handler, its
+ * result put into words for queue.finish. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -124,10 +124,12 @@ static void set_succeeded(queue *q, job *j, const char *result, int64_t cpu_us)
 
 static void count_run(queue *q, const job *j)
 {
-    depot_observe(q->ctx, "depot_queue_run_seconds", DEPOT_LABELS(j->queue), (double)(depot_now_us() - j->started_us) / 1e6);
+    depot_observe(q->ctx, "depot_queue_run_seconds", DEPOT_LABELS(j->queue),
+                  (double)(depot_now_us() - j->started_us) / 1e6);
 }
 
-/* On any thread. The result is put into words outside the lock: nobody else touches a job that runs but for its list. */
+/* On any thread. The result is put into words outside the lock: nobody else touches a job that runs but for its list.
+ * */
 static void end(queue *q, job *j)
 {
     count_run(q, j);
@@ -167,8 +169,9 @@ static bool run_script(queue *q, job *j, depot_err *err)
     (void)snprintf(label, sizeof(label), "job %s", j->id);
     const depot_script script = {
         .handler = j->type,
-        .arg = depot_strf(arena, "{\"id\":\"%s\",\"attempt\":%lld,\"max_attempts\":%lld,\"queue\":%s,\"args\":%s}", j->id,
-                          (long long)j->attempt, (long long)j->max_attempts, depot_json_text(arena, in_queue), j->args),
+        .arg =
+            depot_strf(arena, "{\"id\":\"%s\",\"attempt\":%lld,\"max_attempts\":%lld,\"queue\":%s,\"args\":%s}", j->id,
+                       (long long)j->attempt, (long long)j->max_attempts, depot_json_text(arena, in_queue), j->args),
         .label = label,
         .timeout_ms = j->timeout_ms,
         .done = on_script_done,

@@ -48,6 +48,7 @@ static bool lua_enqueue(depot_ctx *ctx, depot_call *call, depot_err *err)
 
 const depot_lua_fn queue_lua[1] = {
     { "queue.enqueue", "(queue: string, type: string, args?: any, opts?: table): string", DEPOT_LUA_WRITE, lua_enqueue,
-      "make a job; opts: {delay = \"10s\", run_at, priority, max_attempts, key}; returns its id, or the id of the job that has "
+      "make a job; opts: {delay = \"10s\", run_at, priority, max_attempts, key}; returns its id, or the id of the job "
+      "that has "
       "this key already" },
 };

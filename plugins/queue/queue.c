@@ -1,4 +1,5 @@
-/* queue.c - the queue plugin: jobs in PostgreSQL, leased, run by scripts or C code, retried, buried. Tables and life cycle. */
+/* queue.c - the queue plugin: jobs in PostgreSQL, leased, run by scripts or C code, retried, buried. Tables and life
+ * cycle. */
 #include <stdio.h>
 #include <string.h>
 
@@ -198,7 +199,8 @@ static void stop(depot_ctx *ctx)
     }
     depot_loop_stop(loop);
     if (!finish_all(q, depot_now_ms() + LAST_RESULTS_MS, &err)) {
-        depot_wrap(&err, "%zu results could not be written: these jobs run again when their leases run out", q->ended.n);
+        depot_wrap(&err, "%zu results could not be written: these jobs run again when their leases run out",
+                   q->ended.n);
         depot_log_err(ctx, DEPOT_LOG_ERROR, "queue.results_lost", &err);
     }
     for (job *j; (j = q->ended.first) != NULL;) {
@@ -210,7 +212,7 @@ static void stop(depot_ctx *ctx)
     q->n_served = 0;
 }
 
-DEPOT_PLUGIN(queue) {
+DEPOT_PLUGIN(queue){
     .version = "1.0",
     .summary = "jobs in PostgreSQL: leases, retries, dead letters, replay, timelines",
     .options_size = sizeof(queue_options),

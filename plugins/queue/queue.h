@@ -48,7 +48,7 @@ typedef struct types {
 
 /* A leased job on its way through this process. One piece of memory together with its texts. */
 typedef struct job {
-    struct job   *prev, *next; /* in the list that it is in */
+    struct job   *prev, *next;     /* in the list that it is in */
     bool          is_lua, is_lost; /* lost: the lease has passed to somebody else */
     const served *handler;         /* of a job in C */
     int64_t       timeout_ms;
@@ -78,9 +78,9 @@ typedef struct queue {
     size_t          n_served;
     job_list        waiting[2], running[2]; /* [is_lua] */
     job_list        ended;                  /* have a result that is not written yet */
-    bool            draining, drained; /* take no more; all that waited is among ended */
-    atomic_bool     stale_types;       /* what is served may have changed */
-    atomic_bool     must_introduce;    /* the database must be told, changed or not */
+    bool            draining, drained;      /* take no more; all that waited is among ended */
+    atomic_bool     stale_types;            /* what is served may have changed */
+    atomic_bool     must_introduce;         /* the database must be told, changed or not */
     atomic_bool     announcing;
 
     /* the dispatcher's own */
@@ -99,7 +99,8 @@ typedef struct enqueue_more {
     const char *request_id; /* NULL: none */
     int64_t     delay_ms;   /* counts when there is no run_at */
 } enqueue_more;
-bool enqueue_one(const depot_enqueue *spec, const enqueue_more *more, depot_db *db, char *out_id, depot_err *err) DEPOT_MUST_USE;
+bool enqueue_one(const depot_enqueue *spec, const enqueue_more *more, depot_db *db, char *out_id,
+                 depot_err *err) DEPOT_MUST_USE;
 bool enqueue_service(const depot_enqueue *spec, depot_db *db, char *out_id, depot_err *err);
 bool enqueue_many(const depot_enqueue *jobs, size_t n, depot_db *db, depot_err *err);
 bool enqueue_fail_sql(depot_err *err); /* what the database refused as a value becomes INVALID; returns false */
@@ -132,8 +133,8 @@ void job_set_released(job *j); /* was never begun */
 extern const char finish_sql[]; /* $1: what finish_collect gives */
 /* The first results as one JSON array, and how many they are; they stay in `ended` until they are settled. */
 size_t finish_collect(queue *q, depot_buf *out);
-void   finish_settle(queue *q, size_t n, const depot_rows *rows); /* the database has judged the first n */
-bool   finish_one_by_one(queue *q, size_t n, depot_err *err) DEPOT_MUST_USE; /* it refuses them as a batch */
+void   finish_settle(queue *q, size_t n, const depot_rows *rows);             /* the database has judged the first n */
+bool   finish_one_by_one(queue *q, size_t n, depot_err *err) DEPOT_MUST_USE;  /* it refuses them as a batch */
 bool   finish_all(queue *q, int64_t until_ms, depot_err *err) DEPOT_MUST_USE; /* at the stop: everything that is left */
 
 /* care.c: leases kept alive, lost ones reaped, the dead announced */

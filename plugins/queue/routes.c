@@ -9,7 +9,8 @@ static const char *arg(depot_req *req, const char *name)
 }
 
 /* Sends the one JSON document that a statement gives; SQL null means that there is no such job. */
-static bool reply_document(depot_ctx *ctx, depot_req *req, const char *sql, const depot_val *vals, size_t n, depot_err *err)
+static bool reply_document(depot_ctx *ctx, depot_req *req, const char *sql, const depot_val *vals, size_t n,
+                           depot_err *err)
 {
     depot_rows *rows = NULL;
 
@@ -93,8 +94,9 @@ static bool replay(depot_ctx *ctx, depot_req *req, depot_err *err)
     const char *id = arg(req, "id");
 
     if (!depot_sql(ctx, depot_req_arena(req), "select queue.replay($1, $2, $3, $4, $5, $6) as id",
-                   DEPOT_VALS(DEPOT_TEXT(id), DEPOT_TEXT(arg(req, "queue")), DEPOT_TEXT(arg(req, "run_at")), DEPOT_TEXT(depot_req_actor(req)),
-                              DEPOT_TEXT(depot_req_id(req)), DEPOT_TEXT(depot_node(ctx))),
+                   DEPOT_VALS(DEPOT_TEXT(id), DEPOT_TEXT(arg(req, "queue")), DEPOT_TEXT(arg(req, "run_at")),
+                              DEPOT_TEXT(depot_req_actor(req)), DEPOT_TEXT(depot_req_id(req)),
+                              DEPOT_TEXT(depot_node(ctx))),
                    &rows, err)) {
         return enqueue_fail_sql(err);
     }
@@ -103,7 +105,8 @@ static bool replay(depot_ctx *ctx, depot_req *req, depot_err *err)
         return DEPOT_FAIL(err, NOT_FOUND, "there is no job %s", id);
     }
     queue_wake();
-    return depot_reply_json(req, 200, depot_json_pack(depot_req_arena(req), "{s:s, s:s}", "new_job_id", made, "replay_of_job_id", id));
+    return depot_reply_json(
+        req, 200, depot_json_pack(depot_req_arena(req), "{s:s, s:s}", "new_job_id", made, "replay_of_job_id", id));
 }
 
 static bool cancel(depot_ctx *ctx, depot_req *req, depot_err *err)
@@ -133,8 +136,10 @@ static bool list_queues(depot_ctx *ctx, depot_req *req, depot_err *err)
 
 static bool list_decisions(depot_ctx *ctx, depot_req *req, depot_err *err)
 {
-    return reply_document(ctx, req, "select queue.list_ingest_decisions($1, $2) as doc",
-                          DEPOT_VALS(DEPOT_TEXT(arg(req, "queue")), DEPOT_INT(depot_json_get_int(depot_req_args(req), "limit", 100))), err);
+    return reply_document(
+        ctx, req, "select queue.list_ingest_decisions($1, $2) as doc",
+        DEPOT_VALS(DEPOT_TEXT(arg(req, "queue")), DEPOT_INT(depot_json_get_int(depot_req_args(req), "limit", 100))),
+        err);
 }
 
 /* ---- rows ---- */

@@ -9,12 +9,14 @@ static void gauge_queue(depot_ctx *ctx, const depot_json *row)
     depot_gauge(ctx, "depot_queue_depth", DEPOT_LABELS(of, "runnable"), (double)runnable);
     depot_gauge(ctx, "depot_queue_depth", DEPOT_LABELS(of, "scheduled"), (double)(queued - runnable));
     depot_gauge(ctx, "depot_queue_depth", DEPOT_LABELS(of, "running"), (double)depot_json_get_int(row, "running", 0));
-    depot_gauge(ctx, "depot_queue_oldest_runnable_seconds", DEPOT_LABELS(of), (double)depot_json_get_int(row, "oldest_runnable_ms", 0) / 1e3);
+    depot_gauge(ctx, "depot_queue_oldest_runnable_seconds", DEPOT_LABELS(of),
+                (double)depot_json_get_int(row, "oldest_runnable_ms", 0) / 1e3);
 }
 
 void queue_scrape(depot_ctx *ctx)
 {
-    static const char sql[] = "select queue.list_queues() as queues, (select coalesce(sum(succeeded), 0) from queue.last_minute()) as succeeded,"
+    static const char sql[] = "select queue.list_queues() as queues, (select coalesce(sum(succeeded), 0) from "
+                              "queue.last_minute()) as succeeded,"
                               " (select coalesce(sum(dlq), 0) from queue.last_minute()) as dead";
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
     depot_rows                               *rows = NULL;
@@ -22,7 +24,8 @@ void queue_scrape(depot_ctx *ctx)
     int64_t                                   queued = 0, running = 0;
 
     if (!depot_sql(ctx, arena, sql, DEPOT_NO_VALS, &rows, &err)) {
-        depot_log_err(ctx, DEPOT_LOG_DEBUG, "queue.no_stats", &err); /* the database's own metric says that it is away */
+        depot_log_err(ctx, DEPOT_LOG_DEBUG, "queue.no_stats",
+                      &err); /* the database's own metric says that it is away */
         return;
     }
     const depot_json *queues = depot_rows_json(rows, 0, "queues", arena);

@@ -1,5 +1,5 @@
-/* types.c - what this process serves: scripts by the handlers they declare, C code by globs. Told to the database, so that
- * others can say why a job waits, and so that every producer knows a handler's max_attempts. */
+/* types.c - what this process serves: scripts by the handlers they declare, C code by globs. Told to the database, so
+ * that others can say why a job waits, and so that every producer knows a handler's max_attempts. */
 #include <string.h>
 
 #include "queue.h"
@@ -55,7 +55,8 @@ static void look_at_scripts(queue *q, types *t, depot_buf *mine, depot_buf *all)
         add_item(mine, row.name);
         add_item(all, row.name);
         depot_json *max = row.max_attempts > 0 ? depot_json_int(t->arena, row.max_attempts) : NULL;
-        depot_json_add(list, depot_json_pack(t->arena, "{s:s, s:o, s:s}", "type", row.name, "max_attempts", max, "handler", row.file));
+        depot_json_add(list, depot_json_pack(t->arena, "{s:s, s:o, s:s}", "type", row.name, "max_attempts", max,
+                                             "handler", row.file));
     }
     t->handlers = depot_json_text(t->arena, list);
 }
@@ -115,8 +116,9 @@ static const char *policies(queue *q, depot_arena *arena)
     for (size_t it = 0; (s = depot_section_next(q->ctx, "queue", &it, &name)) != NULL;) {
         depot_json_add(list, depot_json_pack(arena, "{s:s, s:o, s:o, s:o, s:o, s:b}", "queue", name, "max_in_flight",
                                              limit(arena, s->max_in_flight, -1), "max_attempts_per_minute",
-                                             limit(arena, s->max_attempts_per_minute, -1), "max_attempts", limit(arena, s->max_attempts, 0),
-                                             "lease_ms", limit(arena, s->lease, 0), "paused", (int)s->paused));
+                                             limit(arena, s->max_attempts_per_minute, -1), "max_attempts",
+                                             limit(arena, s->max_attempts, 0), "lease_ms", limit(arena, s->lease, 0),
+                                             "paused", (int)s->paused));
     }
     return depot_json_text(arena, list);
 }
@@ -127,14 +129,16 @@ static bool introduce(queue *q, const types *t, depot_err *err)
     depot_rows       *rows = NULL;
 
     if (!depot_sql(q->ctx, t->arena, hello,
-                   DEPOT_VALS(DEPOT_TEXT(q->instance), DEPOT_TEXT(q->worker), DEPOT_TEXT(depot_node(q->ctx)), DEPOT_TEXT(t->queues),
-                              DEPOT_TEXT(t->all), DEPOT_TEXT(t->handlers), DEPOT_TEXT(policies(q, t->arena))),
+                   DEPOT_VALS(DEPOT_TEXT(q->instance), DEPOT_TEXT(q->worker), DEPOT_TEXT(depot_node(q->ctx)),
+                              DEPOT_TEXT(t->queues), DEPOT_TEXT(t->all), DEPOT_TEXT(t->handlers),
+                              DEPOT_TEXT(policies(q, t->arena))),
                    &rows, err)) {
         return depot_wrap(err, "tell the database what is served here");
     }
     int64_t lost = depot_int(rows, 0, "lost");
     if (lost > 0) {
-        depot_log(q->ctx, DEPOT_LOG_WARN, "queue.recovered", "%lld jobs were under way when this daemon was last stopped; they are closed as WORKER_LOST",
+        depot_log(q->ctx, DEPOT_LOG_WARN, "queue.recovered",
+                  "%lld jobs were under way when this daemon was last stopped; they are closed as WORKER_LOST",
                   (long long)lost);
         depot_count(q->ctx, "depot_queue_leases_lost_total", NULL, (double)lost);
     }

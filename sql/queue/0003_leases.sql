@@ -74,10 +74,12 @@ language sql volatile as $$
     cross join lateral (select j.id from queue.jobs j where j.status = 'queued' and j.queue = p.queue and j.run_at <= clock_timestamp()
                         order by j.priority desc, j.run_at, j.id limit 1) h
     cross join lateral (
-        select s.running, s.started, case when s.running >= p.max_in_flight then 'IN_FLIGHT_EXCEEDED' else 'RETRY_RATE_EXCEEDED' end as reason
+        select s.running, s.started, case when s.running >= p.max_in_flight then 'IN_FLIGHT_EXCEEDED'
+                                                when s.started >= p.max_attempts_per_minute then 'RETRY_RATE_EXCEEDED' end as reason
         from (select (select count(*) from queue.jobs j where j.status = 'running' and j.queue = p.queue) as running,
                      (select coalesce(sum(t.started), 0) from queue.tally t
                       where t.queue = p.queue and t.at > clock_timestamp() - interval '1 minute') as started) s) w
+    where w.reason is not null
 $$;
 
 -- Up to n jobs that are due, by priority and time, each with a lease of its own. queues: null means all. types: names and

@@ -1,5 +1,5 @@
-/* test_queue_sql.c - sql/queue against a real server, as dispatchers and producers call it: every transition, by the role that
- * owns nothing. */
+/* test_queue_sql.c - sql/queue against a real server, as dispatchers and producers call it: every transition, by the
+ * role that owns nothing. */
 #include "db/migrate.h"
 
 #include "tap.h"
@@ -35,8 +35,9 @@ static void migrate(void)
     depot_err                           err = { 0 };
     size_t                              n = 0;
 
-    if (!ok_err(migrate_up(db, pgt_arena, depot_strf(pgt_arena, "%s/sql", src == NULL ? "." : src), sets, NULL, NULL, &n, &err), &err,
-                "the migrations apply")) {
+    if (!ok_err(migrate_up(db, pgt_arena, depot_strf(pgt_arena, "%s/sql", src == NULL ? "." : src), sets, NULL, NULL,
+                           &n, &err),
+                &err, "the migrations apply")) {
         exit(1);
     }
 }
@@ -62,7 +63,8 @@ static const char *ask(const char *sql)
 
 static void clean(void)
 {
-    pgt_do("truncate queue.jobs, queue.attempts, queue.late_results, queue.job_keys, queue.queue_policies, queue.policy_decisions,"
+    pgt_do("truncate queue.jobs, queue.attempts, queue.late_results, queue.job_keys, queue.queue_policies, "
+           "queue.policy_decisions,"
            " queue.ingest_decisions, queue.enqueue_rate_counters, queue.tally, queue.dispatchers, queue.job_types");
 }
 
@@ -75,7 +77,8 @@ static void claim_one(const char *lease, const char **id, const char **token)
 
     *id = *token = NULL;
     if (!ok_err(depot_db_sql(db, pgt_arena, claim_sql,
-                             DEPOT_VALS(DEPOT_TEXT("w#1"), DEPOT_TEXT("{*}"), DEPOT_INT(1), DEPOT_TEXT(lease)), &rows, &err),
+                             DEPOT_VALS(DEPOT_TEXT("w#1"), DEPOT_TEXT("{*}"), DEPOT_INT(1), DEPOT_TEXT(lease)), &rows,
+                             &err),
                 &err, "a claim")) {
         exit(1);
     }
@@ -88,7 +91,9 @@ static void claim_one(const char *lease, const char **id, const char **token)
 /* accepted/status of one result. rest: further members, such as ,"code":"TIMEOUT" */
 static const char *finish(const char *id, const char *token, const char *outcome, const char *rest)
 {
-    return ask(depot_strf(pgt_arena, "select accepted || ' ' || status from queue.finish('[{\"job\":\"%s\",\"token\":\"%s\",\"outcome\":\"%s\"%s}]')",
+    return ask(depot_strf(pgt_arena,
+                          "select accepted || ' ' || status from "
+                          "queue.finish('[{\"job\":\"%s\",\"token\":\"%s\",\"outcome\":\"%s\"%s}]')",
                           id, token, outcome, rest));
 }
 
@@ -99,9 +104,11 @@ static const char *job(const char *id, const char *columns)
 
 static const char *attempts(const char *id)
 {
-    return ask(depot_strf(pgt_arena,
-                          "select string_agg(attempt_no || ' ' || status || coalesce(' ' || error_code, ''), ', ' order by attempt_no)"
-                          " from job_attempts where job_id = '%s'", id));
+    return ask(depot_strf(
+        pgt_arena,
+        "select string_agg(attempt_no || ' ' || status || coalesce(' ' || error_code, ''), ', ' order by attempt_no)"
+        " from job_attempts where job_id = '%s'",
+        id));
 }
 
 static void job_runs_and_succeeds(void)
@@ -156,7 +163,8 @@ static void poison_job_reaches_the_dlq(void)
         usleep(5000);
         (void)ask("select queue.reap('w#1')");
     }
-    is_str(job(id, "status || ' ' || dlq_reason_code || ' ' || last_error_code"), "dlq MAX_ATTEMPTS_EXCEEDED WORKER_LOST", "dead after three");
+    is_str(job(id, "status || ' ' || dlq_reason_code || ' ' || last_error_code"),
+           "dlq MAX_ATTEMPTS_EXCEEDED WORKER_LOST", "dead after three");
     is_str(ask("select count(*) from queue.unannounced(10)"), "1", "it is to be announced");
     is_str(ask("select count(*) from queue.unannounced(10)"), "0", "once");
     is_str(ask("select queue.list_queues() -> 0 ->> 'dlq'"), "1", "the queue counts it");
@@ -182,13 +190,15 @@ static void failures_are_retried_or_not(void)
         (void)ask("select depot.enqueue('q', 't')");
         claim_one("10 s", &id, &token);
         (void)finish(id, token, "failed", rows[i].rest);
-        is_str(job(id, "status || ' ' || last_error_code || ' ' || coalesce(dlq_reason_code, '-')"), rows[i].want, rows[i].want);
+        is_str(job(id, "status || ' ' || last_error_code || ' ' || coalesce(dlq_reason_code, '-')"), rows[i].want,
+               rows[i].want);
     }
 }
 
 static void waits_grow_to_a_bound(void)
 {
-    is_str(ask("select bool_and(extract(epoch from queue.backoff(n)) between 0.8 * d and 1.2 * d and extract(epoch from queue.backoff(n)) <= 900)"
+    is_str(ask("select bool_and(extract(epoch from queue.backoff(n)) between 0.8 * d and 1.2 * d and extract(epoch "
+               "from queue.backoff(n)) <= 900)"
                " from generate_series(1, 70) n, lateral (select least(900, 2 * 2 ^ (n - 1)) as d) x"),
            "t", "2 s doubling to 900 s, give or take a fifth, for every attempt to 70");
 }
@@ -202,7 +212,8 @@ static void attempt_64_is_an_attempt_like_others(void)
     pgt_do("update queue.jobs set attempts = 63");
     claim_one("10 s", &id, &token);
     is_str(finish(id, token, "failed", ",\"code\":\"TIMEOUT\""), "true queued", "it is retried");
-    is_str(job(id, "(attempts = 64 and run_at between now() + '700 s' and now() + '901 s')::text"), "true", "after some 900 s");
+    is_str(job(id, "(attempts = 64 and run_at between now() + '700 s' and now() + '901 s')::text"), "true",
+           "after some 900 s");
 }
 
 static void giving_back_is_not_charged(void)
@@ -220,7 +231,8 @@ static void giving_back_is_not_charged(void)
     is_str(job(id, "(run_at > now() + '50 s')::text"), "true", "until later");
     pgt_do("update queue.jobs set run_at = now()");
     claim_one("10 s", &id, &token);
-    is_str(finish(id, token, "failed", ",\"code\":\"WORKER_SHUTDOWN\",\"retry\":\"no\""), "true queued", "a shutdown cuts it off");
+    is_str(finish(id, token, "failed", ",\"code\":\"WORKER_SHUTDOWN\",\"retry\":\"no\""), "true queued",
+           "a shutdown cuts it off");
     claim_one("10 s", &id, &token);
     is_str(finish(id, token, "failed", ",\"code\":\"TIMEOUT\""), "true dlq", "the first charged failure is the last");
     is_str(attempts(id), "1 snoozed, 2 failed WORKER_SHUTDOWN, 3 failed TIMEOUT", "all are recorded");
@@ -247,8 +259,9 @@ static void key_makes_one_job(void)
     clean();
     const char *first = ask("select depot.enqueue('q', 't', key => 'order 7')");
     is_str(ask("select depot.enqueue('other', 't', key => 'order 7')"), first, "the same job is named the second time");
-    is_str(ask("select (queue.enqueue_many('[{\"type\":\"t\",\"key\":\"order 7\"},{\"type\":\"t\"},{\"type\":\"u\",\"priority\":3}]'))[1]"), first,
-           "and among many");
+    is_str(ask("select (queue.enqueue_many('[{\"type\":\"t\",\"key\":\"order "
+               "7\"},{\"type\":\"t\"},{\"type\":\"u\",\"priority\":3}]'))[1]"),
+           first, "and among many");
     is_str(ask("select count(*) from queue.jobs"), "3", "it was made once");
     const char *id, *token;
     claim_one("10 s", &id, &token);
@@ -260,9 +273,13 @@ static void key_makes_one_job(void)
 static void what_cannot_be_a_job_is_refused(void)
 {
     static const char *const rows[] = {
-        "select depot.enqueue('', 't')", "select depot.enqueue('q', '  ')", "select depot.enqueue('q', 't', max_attempts => 0)",
-        "select depot.enqueue('q', 't', run_at => 'infinity')", "select depot.enqueue('q', 't', run_at => '10000-01-01Z')",
-        "select depot.enqueue('q', 't', priority => -2147483648)", "select depot.enqueue('q', 't', '\"\\u0000\"')",
+        "select depot.enqueue('', 't')",
+        "select depot.enqueue('q', '  ')",
+        "select depot.enqueue('q', 't', max_attempts => 0)",
+        "select depot.enqueue('q', 't', run_at => 'infinity')",
+        "select depot.enqueue('q', 't', run_at => '10000-01-01Z')",
+        "select depot.enqueue('q', 't', priority => -2147483648)",
+        "select depot.enqueue('q', 't', '\"\\u0000\"')",
     };
 
     clean();
@@ -276,18 +293,23 @@ static void what_cannot_be_a_job_is_refused(void)
 static void only_what_is_due_served_and_open_is_claimed(void)
 {
     clean();
-    (void)ask("select depot.enqueue('a', 'x'), depot.enqueue('a', 'nobody'), depot.enqueue('b', 'hook:y'), depot.enqueue('c', 'x'),"
+    (void)ask("select depot.enqueue('a', 'x'), depot.enqueue('a', 'nobody'), depot.enqueue('b', 'hook:y'), "
+              "depot.enqueue('c', 'x'),"
               " depot.enqueue('a', 'x', run_at => now() + interval '1 h')");
-    pgt_do("insert into queue.queue_policies (queue, max_attempts_per_minute, max_in_flight, paused) values ('c', null, null, true)");
-    is_str(ask("select string_agg(queue || '/' || job_type, ' ' order by queue) from queue.claim('w#1', null, '{x,hook:*,no_such_t_pe}', 10, '10 s')"),
+    pgt_do("insert into queue.queue_policies (queue, max_attempts_per_minute, max_in_flight, paused) values ('c', "
+           "null, null, true)");
+    is_str(ask("select string_agg(queue || '/' || job_type, ' ' order by queue) from queue.claim('w#1', null, "
+               "'{x,hook:*,no_such_t_pe}', 10, '10 s')"),
            "a/x b/hook:y", "by name and by glob, not what is paused, later or nobody's");
     is_str(ask("select count(*) from queue.claim('w#1', '{b}', '{*}', 10, '10 s')"), "0", "of the asked queues alone");
-    is_str(ask("select queue.explain(id) -> 'waits_for' -> 0 ->> 'code' from queue.jobs where queue = 'c'"), "QUEUE_PAUSED", "explain: paused");
+    is_str(ask("select queue.explain(id) -> 'waits_for' -> 0 ->> 'code' from queue.jobs where queue = 'c'"),
+           "QUEUE_PAUSED", "explain: paused");
     (void)ask("select queue.hello(gen_random_uuid(), 'w#1', 'w', null, '{x,hook:*}', '[]')");
-    is_str(ask("select queue.explain(id) -> 'waits_for' -> 0 ->> 'code' from queue.jobs where job_type = 'nobody'"), "NO_HANDLER",
-           "explain: nobody serves it");
-    is_str(ask("select queue.explain(id) -> 'waits_for' -> 0 ->> 'code' from queue.jobs where run_at > now() + '1 min'"), "NOT_DUE",
-           "explain: not due");
+    is_str(ask("select queue.explain(id) -> 'waits_for' -> 0 ->> 'code' from queue.jobs where job_type = 'nobody'"),
+           "NO_HANDLER", "explain: nobody serves it");
+    is_str(
+        ask("select queue.explain(id) -> 'waits_for' -> 0 ->> 'code' from queue.jobs where run_at > now() + '1 min'"),
+        "NOT_DUE", "explain: not due");
 }
 
 static void jobs_for_later_cost_a_claim_nothing(void)
@@ -296,27 +318,33 @@ static void jobs_for_later_cost_a_claim_nothing(void)
     depot_err                           err = { 0 };
 
     clean();
-    pgt_do("insert into queue.jobs (queue, job_type, run_at) select 'q', 't', now() + interval '1 day' from generate_series(1, 5000)");
+    pgt_do("insert into queue.jobs (queue, job_type, run_at) select 'q', 't', now() + interval '1 day' from "
+           "generate_series(1, 5000)");
     (void)ask("select depot.enqueue('q', 't')");
     ok_err(depot_db_begin(db, NULL, &err), &err, "a transaction");
     is_str(ask_on(db, "select count(*) from queue.claim('w#1', null, '{t}', 10, '10 s')"), "1", "what is due is found");
-    is_str(ask_on(db, "select idx_tup_fetch < 100 from pg_stat_xact_user_tables where relid = 'queue.jobs'::regclass"), "t",
-           "and what is due later is not even looked at");
+    is_str(ask_on(db, "select idx_tup_fetch < 100 from pg_stat_xact_user_tables where relid = 'queue.jobs'::regclass"),
+           "t", "and what is due later is not even looked at");
 }
 
 static void rights_end_where_they_should(void)
 {
     static const char *const refused[] = {
         "insert into depot.audit (at, actor, action, prev, hash) values (now(), 'x', 'y', '', '')",
-        "update depot.token set role = 'admin'", "delete from depot.token", "delete from depot.migration",
-        "update depot.migration set checksum = ''", "create table queue.mine (i int)", "drop table queue.jobs",
+        "update depot.token set role = 'admin'",
+        "delete from depot.token",
+        "delete from depot.migration",
+        "update depot.migration set checksum = ''",
+        "create table queue.mine (i int)",
+        "drop table queue.jobs",
     };
 
     for (size_t i = 0; i < DEPOT_N(refused); i++) {
         const char *got = ask(refused[i]);
         ok(got != NULL && strncmp(got, "42501 ", 6) == 0, refused[i]);
     }
-    pgt_do("grant usage on schema public to depot; create table public.ran_as (who text); grant insert on public.ran_as to depot");
+    pgt_do("grant usage on schema public to depot; create table public.ran_as (who text); grant insert on "
+           "public.ran_as to depot");
     (void)pgt_ask("grant temp on database depot to depot");
     DEPOT_AUTO(db_disconnect) depot_db *db = as_depot();
     (void)ask_on(db, "create function pg_temp.evil(v pg_catalog.uuid) returns boolean language plpgsql as"
@@ -330,15 +358,23 @@ static void rights_end_where_they_should(void)
 static void limits_are_hard(void)
 {
     clean();
-    pgt_do("insert into queue.queue_policies (queue, max_attempts_per_minute, max_in_flight) values ('q', null, 2), ('r', 3, null)");
+    pgt_do("insert into queue.queue_policies (queue, max_attempts_per_minute, max_in_flight) values ('q', null, 2), "
+           "('r', 3, null)");
     (void)ask("select depot.enqueue(q, 't') from unnest('{q,r}'::text[]) q, generate_series(1, 10)");
-    is_str(ask("select string_agg(queue, '' order by queue) from queue.claim('w#1', null, '{t}', 100, '10 s')"), "qqrrr", "two in flight, three a minute");
+    is_str(ask("select string_agg(queue, '' order by queue) from queue.claim('w#1', null, '{t}', 100, '10 s')"),
+           "qqrrr", "two in flight, three a minute");
     is_str(ask("select count(*) from queue.claim('w#2', null, '{t}', 100, '10 s')"), "0", "for all workers together");
-    is_str(ask("select string_agg(reason_code, ' ' order by reason_code) from queue.policy_decisions"), "IN_FLIGHT_EXCEEDED RETRY_RATE_EXCEEDED",
-           "the reason is recorded, once");
+    is_str(ask("select string_agg(reason_code, ' ' order by reason_code) from queue.policy_decisions"),
+           "IN_FLIGHT_EXCEEDED RETRY_RATE_EXCEEDED", "the reason is recorded, once");
     (void)ask("select queue.hello(gen_random_uuid(), 'w#1', 'w', null, '{t}', '[]')");
-    is_str(ask("select queue.explain(id) -> 'waits_for' -> 0 ->> 'code' from queue.jobs where queue = 'q' and status = 'queued' limit 1"),
+    is_str(ask("select queue.explain(id) -> 'waits_for' -> 0 ->> 'code' from queue.jobs where queue = 'q' and status = "
+               "'queued' limit 1"),
            "IN_FLIGHT_EXCEEDED", "and explained");
+    pgt_do("delete from queue.policy_decisions; delete from queue.jobs");
+    (void)ask("select depot.enqueue('q', 'nobodys')");
+    is_str(ask("select count(*) from queue.claim('w#1', null, '{t}', 100, '10 s')"), "0",
+           "what no daemon serves is not claimed");
+    is_str(ask("select count(*) from queue.policy_decisions"), "0", "nor called throttled");
 }
 
 /* ---- many at a time ---- */
@@ -347,14 +383,16 @@ static atomic_int claimed;
 
 static void *claim_all(void *arg)
 {
-    depot_db   *db = as_depot();
+    depot_db    *db = as_depot();
     depot_arena *arena = depot_arena_new();
-    depot_err   err = { 0 };
-    depot_rows *rows = NULL;
-    int         empty = 0;
+    depot_err    err = { 0 };
+    depot_rows  *rows = NULL;
+    int          empty = 0;
 
-    while (empty < 20 && depot_db_sql(db, arena, claim_sql,
-                                     DEPOT_VALS(DEPOT_TEXT(arg), DEPOT_TEXT("{t*}"), DEPOT_INT(CLAIM), DEPOT_TEXT("60 s")), &rows, &err)) {
+    while (empty < 20 &&
+           depot_db_sql(db, arena, claim_sql,
+                        DEPOT_VALS(DEPOT_TEXT(arg), DEPOT_TEXT("{t*}"), DEPOT_INT(CLAIM), DEPOT_TEXT("60 s")), &rows,
+                        &err)) {
         atomic_fetch_add(&claimed, (int)depot_rows_count(rows));
         empty = depot_rows_count(rows) == 0 ? empty + 1 : 0;
     }
@@ -372,7 +410,9 @@ static void no_job_goes_to_two_claimers(void)
     pthread_t   threads[4];
 
     clean();
-    (void)ask(depot_strf(pgt_arena, "select depot.enqueue('q' || g %% 3, 't' || g %% 5, priority => g %% 2) from generate_series(1, %d) g", JOBS));
+    (void)ask(depot_strf(
+        pgt_arena,
+        "select depot.enqueue('q' || g %% 3, 't' || g %% 5, priority => g %% 2) from generate_series(1, %d) g", JOBS));
     atomic_store(&claimed, 0);
     for (size_t i = 0; i < DEPOT_N(threads); i++) {
         pthread_create(&threads[i], NULL, claim_all, names[i]);
@@ -381,7 +421,8 @@ static void no_job_goes_to_two_claimers(void)
         pthread_join(threads[i], NULL);
     }
     is_int(atomic_load(&claimed), JOBS, "every job is claimed once");
-    is_str(ask("select count(*) || ' ' || max(attempts) || ' ' || count(distinct lease_token) from queue.jobs where status = 'running'"),
+    is_str(ask("select count(*) || ' ' || max(attempts) || ' ' || count(distinct lease_token) from queue.jobs where "
+               "status = 'running'"),
            depot_strf(pgt_arena, "%d 1 %d", JOBS, JOBS), "each has one attempt and a lease of its own");
 }
 
@@ -393,9 +434,12 @@ static void new_start_gives_back_old_leases(void)
     (void)ask("select queue.hello('00000000-0000-4000-8000-000000000001', 'w#1', 'w', null, '{t}', '[]')");
     (void)ask("select depot.enqueue('q', 't')");
     claim_one("1 h", &id, &token);
-    is_str(ask("select queue.hello('00000000-0000-4000-8000-000000000001', 'w#1', 'w', null, '{t,u}', '[]')"), "0", "the same start keeps them");
-    is_str(ask("select queue.hello('00000000-0000-4000-8000-000000000002', 'v#1', 'w', null, '{t}', '[]')"), "0", "another daemon too");
-    is_str(ask("select queue.hello('00000000-0000-4000-8000-000000000001', 'w#2', 'w', null, '{t}', '[]')"), "1", "a new start ends them");
+    is_str(ask("select queue.hello('00000000-0000-4000-8000-000000000001', 'w#1', 'w', null, '{t,u}', '[]')"), "0",
+           "the same start keeps them");
+    is_str(ask("select queue.hello('00000000-0000-4000-8000-000000000002', 'v#1', 'w', null, '{t}', '[]')"), "0",
+           "another daemon too");
+    is_str(ask("select queue.hello('00000000-0000-4000-8000-000000000001', 'w#2', 'w', null, '{t}', '[]')"), "1",
+           "a new start ends them");
     is_str(attempts(id), "1 failed WORKER_LOST", "and says so");
 }
 
@@ -407,13 +451,18 @@ static void waiting_jobs_can_be_canceled_others_not(void)
     (void)ask("select depot.enqueue('q', 't'), depot.enqueue('q', 't')");
     claim_one("10 s", &id, &token);
     is_str(ask(depot_strf(pgt_arena, "select queue.cancel('%s', 'me')", id)), "running", "one that runs stays");
-    is_str(ask("select queue.cancel(id, 'me') from queue.jobs where status = 'queued'"), "canceled", "one that waits is canceled");
+    is_str(ask("select queue.cancel(id, 'me') from queue.jobs where status = 'queued'"), "canceled",
+           "one that waits is canceled");
     ok(ask("select queue.cancel(gen_random_uuid(), 'me')") == NULL, "one that is not there is not");
     is_str(ask("select count(*) from queue.claim('w#1', null, '{*}', 10, '10 s')"), "0", "it does not run any more");
     const char *source = ask("select id from queue.jobs where status = 'canceled'");
     const char *copy = ask(depot_strf(pgt_arena, "select queue.replay('%s', 'r', null, 'me', null, null)", source));
-    is_str(job(copy, "queue || ' ' || job_type || ' ' || replay_of_job_id"), depot_strf(pgt_arena, "r t %s", source), "a replay is a new job");
-    is_str(ask(depot_strf(pgt_arena, "select string_agg(e ->> 'kind', ' ') from json_array_elements(queue.timeline('%s') -> 'story') e", source)),
+    is_str(job(copy, "queue || ' ' || job_type || ' ' || replay_of_job_id"), depot_strf(pgt_arena, "r t %s", source),
+           "a replay is a new job");
+    is_str(ask(depot_strf(
+               pgt_arena,
+               "select string_agg(e ->> 'kind', ' ') from json_array_elements(queue.timeline('%s') -> 'story') e",
+               source)),
            "Enqueued Canceled Replayed", "the timeline has it all");
 }
 
@@ -428,21 +477,26 @@ static void rate_is_shared_out_exactly(void)
 static void lists_turn_pages(void)
 {
     clean();
-    (void)ask("select queue.enqueue_many((select jsonb_agg(jsonb_build_object('type', 't', 'queue', 'q' || g % 2)) from generate_series(1, 25) g))");
+    (void)ask("select queue.enqueue_many((select jsonb_agg(jsonb_build_object('type', 't', 'queue', 'q' || g % 2)) "
+              "from generate_series(1, 25) g))");
     is_str(ask("with recursive p(doc) as (select queue.list_jobs('q1', 'queued', null, 5) union all"
-               " select queue.list_jobs('q1', 'queued', (doc ->> 'next_cursor_id')::uuid, 5) from p where doc ->> 'next_cursor_id' is not null)"
+               " select queue.list_jobs('q1', 'queued', (doc ->> 'next_cursor_id')::uuid, 5) from p where doc ->> "
+               "'next_cursor_id' is not null)"
                " select count(distinct i ->> 'id') || ' ' || count(*) from p, json_array_elements(doc -> 'items') i"),
            "13 13", "each job is on one page");
-    is_str(ask("select bool_and(queue.id_time(id) = created_at)::text from queue.jobs"), "true", "an id holds its time to the microsecond");
+    is_str(ask("select bool_and(queue.id_time(id) = created_at)::text from queue.jobs"), "true",
+           "an id holds its time to the microsecond");
     is_str(ask("select queue.list_jobs(null, 'nonsense', null, 5) ->> 'items'"), "[]", "an unknown state has no jobs");
 }
 
 static void sums_survive_the_adding_up(void)
 {
     clean();
-    pgt_do("insert into queue.tally (at, queue, succeeded, dlq) select now() - interval '5 min', 'q' || g % 2, 1, g % 2 from generate_series(1, 100) g");
+    pgt_do("insert into queue.tally (at, queue, succeeded, dlq) select now() - interval '5 min', 'q' || g % 2, 1, g % "
+           "2 from generate_series(1, 100) g");
     (void)ask("select queue.reap('w#1'), queue.reap('w#1')");
-    is_str(ask("select count(*) || ' ' || sum(succeeded) || ' ' || sum(dlq) from queue.tally"), "2 100 50", "a row a queue, nothing lost");
+    is_str(ask("select count(*) || ' ' || sum(succeeded) || ' ' || sum(dlq) from queue.tally"), "2 100 50",
+           "a row a queue, nothing lost");
 }
 
 int main(void)

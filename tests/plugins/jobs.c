@@ -11,7 +11,8 @@ static bool echo(void *arg, const depot_job *job, depot_arena *arena, const depo
 {
     (void)arg;
     (void)err;
-    *out_result = depot_json_pack(arena, "{s:s, s:s, s:I, s:o}", "id", job->id, "queue", job->queue, "attempt", job->attempt, "args", job->args);
+    *out_result = depot_json_pack(arena, "{s:s, s:s, s:I, s:o}", "id", job->id, "queue", job->queue, "attempt",
+                                  job->attempt, "args", job->args);
     return true;
 }
 
@@ -32,17 +33,19 @@ static const depot_field make_args[] = {
 /* In a transaction of its own: one with a key, the others together. */
 static bool make(depot_ctx *ctx, depot_task *task, depot_err *err)
 {
-    depot_arena                        *arena = depot_task_arena(task);
-    const depot_json                   *args = depot_task_args(task);
-    size_t                              n = (size_t)depot_json_get_int(args, "rows", 0);
-    depot_enqueue                      *jobs = depot_alloc(arena, n * sizeof(*jobs));
-    const depot_enqueue                 keyed = { .queue = "made", .type = "c.echo", .key = "made once", .actor = "test" };
+    depot_arena        *arena = depot_task_arena(task);
+    const depot_json   *args = depot_task_args(task);
+    size_t              n = (size_t)depot_json_get_int(args, "rows", 0);
+    depot_enqueue      *jobs = depot_alloc(arena, n * sizeof(*jobs));
+    const depot_enqueue keyed = { .queue = "made", .type = "c.echo", .key = "made once", .actor = "test" };
     DEPOT_AUTO(depot_db_close) depot_db *db = NULL;
-    const depot_queue_v1               *queue = NULL;
-    char                                id[37];
+    const depot_queue_v1                *queue = NULL;
+    char                                 id[37];
 
     for (size_t i = 0; i < n; i++) {
-        jobs[i] = (depot_enqueue){ .queue = "made", .type = "c.echo", .args = depot_json_int(arena, (int64_t)i), .actor = "test" };
+        jobs[i] = (depot_enqueue){
+            .queue = "made", .type = "c.echo", .args = depot_json_int(arena, (int64_t)i), .actor = "test"
+        };
     }
     if (!need_queue(ctx, &queue, err) || !depot_db_open(ctx, &db, err) || !depot_db_begin(db, NULL, err) ||
         !queue->enqueue(&keyed, db, id, err) || !queue->enqueue_many(jobs, n, db, err)) {
@@ -56,12 +59,17 @@ static bool start(depot_ctx *ctx, depot_err *err)
 {
     const depot_queue_v1 *queue = NULL;
 
-    return need_queue(ctx, &queue, err) && queue->serve("c.echo", echo, NULL, err) && queue->serve("c.refuse*", refuse, NULL, err);
+    return need_queue(ctx, &queue, err) && queue->serve("c.echo", echo, NULL, err) &&
+           queue->serve("c.refuse*", refuse, NULL, err);
 }
 
 static const depot_need     needs[] = { { "queue", 1, false } };
 static const depot_task_row tasks[] = { { .name = "jobs.make", .args = make_args, .fn = make, .doc = "makes jobs" } };
 
-DEPOT_PLUGIN(jobs) {
-    .version = "1.0", .summary = "C handlers for tests", .needs = DEPOT_TABLE(needs), .tasks = DEPOT_TABLE(tasks), .start = start,
+DEPOT_PLUGIN(jobs){
+    .version = "1.0",
+    .summary = "C handlers for tests",
+    .needs = DEPOT_TABLE(needs),
+    .tasks = DEPOT_TABLE(tasks),
+    .start = start,
 };
