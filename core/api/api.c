@@ -58,16 +58,6 @@ bool api_check_routes(host *h, const char **out_plugin, depot_err *err)
     return index_routes(h, route_index_new(arena), out_plugin, err);
 }
 
-static bool register_metrics(depot_err *err)
-{
-    for (size_t i = 0; i < api_metrics_n; i++) {
-        if (!metrics_register("core", &api_metrics[i], err)) {
-            return false;
-        }
-    }
-    return true;
-}
-
 bool api_open(host *h, const api_limits *limits, depot_err *err)
 {
     depot_arena *arena = depot_arena_new();
@@ -82,7 +72,7 @@ bool api_open(host *h, const api_limits *limits, depot_err *err)
     a->core = host_plugin(h, 0);
     a->routes = route_index_new(arena);
     a->started_ms = depot_now_ms();
-    if (!index_routes(h, a->routes, &plugin, err) || !register_metrics(err)) {
+    if (!index_routes(h, a->routes, &plugin, err)) {
         depot_arena_free(arena);
         return false;
     }

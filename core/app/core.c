@@ -65,7 +65,7 @@ static const depot_field log_options[] = {
 static const depot_field lua_options[] = {
     DEPOT_OPT_INT(app_lua_options, workers, "2", 1, 64, .doc = "worker processes that run scripts"),
     DEPOT_OPT_INT(app_lua_options, concurrency, "64", 1, 10000, .doc = "scripts at a time in one worker; waiting ones cost little"),
-    DEPOT_OPT_SIZE(app_lua_options, memory, "64MiB", 1 << 20, 4LL << 30, .doc = "memory that the scripts of one revision may have in one worker"),
+    DEPOT_OPT_SIZE(app_lua_options, memory, "64MiB", 1 << 20, 4LL << 30, .doc = "memory that one script may have; those of one worker together may have four times as much"),
     DEPOT_OPT_DURATION(app_lua_options, cpu, "10s", 10, 3600000, .doc = "processor time that a script may take between two waits"),
     DEPOT_OPT_DURATION(app_lua_options, timeout, "60s", 10, 86400000, .doc = "deadline of a script that states none"),
 };
@@ -133,6 +133,13 @@ static const depot_task_row own_tasks[] = {
 };
 /* clang-format on */
 
+/* Adds rows that another layer owns; the arrays above are sized for all of them. */
+static void append(void *rows, uint32_t *n, const void *more, size_t n_more, size_t row_size)
+{
+    memcpy((char *)rows + *n * row_size, more, n_more * row_size);
+    *n += (uint32_t)n_more;
+}
+
 const depot_plugin *app_core(void)
 {
     static depot_section sections[SECTIONS_MAX];
@@ -141,24 +148,16 @@ const depot_plugin *app_core(void)
     static depot_plugin  core;
     uint32_t             n_sections = 0, n_routes = 0, n_metrics = 0;
 
-    memcpy(sections, own_sections, sizeof(own_sections));
-    n_sections += DEPOT_N(own_sections);
-    memcpy(sections + n_sections, sched_sections, sched_sections_n * sizeof(*sections));
-    n_sections += (uint32_t)sched_sections_n;
-    memcpy(sections + n_sections, events_sections, events_sections_n * sizeof(*sections));
-    n_sections += (uint32_t)events_sections_n;
-    memcpy(routes, api_routes, api_routes_n * sizeof(*routes));
-    n_routes += (uint32_t)api_routes_n;
-    memcpy(routes + n_routes, app_routes, app_routes_n * sizeof(*routes));
-    n_routes += (uint32_t)app_routes_n;
-    memcpy(routes + n_routes, doctor_routes, doctor_routes_n * sizeof(*routes));
-    n_routes += (uint32_t)doctor_routes_n;
-    memcpy(metrics, own_metrics, sizeof(own_metrics));
-    n_metrics += DEPOT_N(own_metrics);
-    memcpy(metrics + n_metrics, sched_metrics, sched_metrics_n * sizeof(*metrics));
-    n_metrics += (uint32_t)sched_metrics_n;
-    memcpy(metrics + n_metrics, events_metrics, events_metrics_n * sizeof(*metrics));
-    n_metrics += (uint32_t)events_metrics_n;
+    append(sections, &n_sections, own_sections, DEPOT_N(own_sections), sizeof(*sections));
+    append(sections, &n_sections, sched_sections, sched_sections_n, sizeof(*sections));
+    append(sections, &n_sections, events_sections, events_sections_n, sizeof(*sections));
+    append(routes, &n_routes, api_routes, api_routes_n, sizeof(*routes));
+    append(routes, &n_routes, app_routes, app_routes_n, sizeof(*routes));
+    append(routes, &n_routes, doctor_routes, doctor_routes_n, sizeof(*routes));
+    append(metrics, &n_metrics, own_metrics, DEPOT_N(own_metrics), sizeof(*metrics));
+    append(metrics, &n_metrics, api_metrics, api_metrics_n, sizeof(*metrics));
+    append(metrics, &n_metrics, sched_metrics, sched_metrics_n, sizeof(*metrics));
+    append(metrics, &n_metrics, events_metrics, events_metrics_n, sizeof(*metrics));
     core = (depot_plugin){
         .version = DEPOT_VERSION,
         .summary = "configuration, plugins, schedules, events, scripts, database, tokens",

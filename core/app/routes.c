@@ -209,6 +209,12 @@ static const depot_field schedule_item[] = {
     { .name = "next_due", .type = DEPOT_T_STRING, .flags = DEPOT_NULLABLE, .doc = "next due time" },
     { .name = "last_due", .type = DEPOT_T_STRING, .flags = DEPOT_NULLABLE, .doc = "last due time that was handled" },
     { .name = "last_status", .type = DEPOT_T_STRING, .flags = DEPOT_NULLABLE, .doc = "how that run ended" },
+    { .name = "last_message", .type = DEPOT_T_STRING, .flags = DEPOT_NULLABLE, .doc = "what it said" },
+    { .name = "last_node", .type = DEPOT_T_STRING, .flags = DEPOT_NULLABLE, .doc = "the daemon that ran it" },
+    { .name = "last_duration_ms", .type = DEPOT_T_INT, .flags = DEPOT_NULLABLE, .doc = "how long it took" },
+    { .name = "zone", .type = DEPOT_T_STRING, .doc = "whose clock the cron expression means" },
+    { .name = "describe", .type = DEPOT_T_STRING, .doc = "the cron expression in words" },
+    { .name = "enabled", .type = DEPOT_T_BOOL, .doc = "whether it is ever due" },
     { .name = NULL },
 };
 static const depot_field task_item[] = {
@@ -222,14 +228,19 @@ static const depot_field hook_item[] = {
     { .name = "name", .type = DEPOT_T_STRING, .doc = "of the [hook NAME] section" },
     { .name = "on", .type = DEPOT_T_STRING, .doc = "event or glob" },
     { .name = "run", .type = DEPOT_T_STRING, .doc = "what it runs" },
+    { .name = "when", .type = DEPOT_T_STRING, .flags = DEPOT_NULLABLE, .doc = "condition, a Lua expression" },
     { .name = "durable", .type = DEPOT_T_BOOL, .doc = "through the queue" },
+    { .name = "enabled", .type = DEPOT_T_BOOL, .doc = "whether it reacts" },
     { .name = "runs", .type = DEPOT_T_INT, .doc = "since the daemon started" },
     { .name = "failures", .type = DEPOT_T_INT, .doc = "since the daemon started" },
+    { .name = "last_at", .type = DEPOT_T_TIME, .flags = DEPOT_NULLABLE, .doc = "its last run" },
+    { .name = "last_message", .type = DEPOT_T_STRING, .flags = DEPOT_NULLABLE, .doc = "what that failed with" },
     { .name = NULL },
 };
 static const depot_field worker_item[] = {
     { .name = "worker", .type = DEPOT_T_INT, .doc = "number" },
     { .name = "pid", .type = DEPOT_T_INT, .doc = "process" },
+    { .name = "state", .type = DEPOT_T_STRING, .doc = "loading, ready, draining" },
     { .name = "running", .type = DEPOT_T_INT, .doc = "scripts under way" },
     { .name = "done", .type = DEPOT_T_INT, .doc = "scripts ended" },
     { .name = "rss_bytes", .type = DEPOT_T_INT, .doc = "resident memory" },
