@@ -14,7 +14,9 @@
 /* <parent>/<prefix>*<suffix> */
 static const struct {
     const char *parent, *prefix;
-} places[] = { { "/usr/lib/postgresql", "" }, { "/usr", "pgsql-" }, { "/usr/local", "pgsql" }, { "/opt", "postgresql" } };
+} places[] = {
+    { "/usr/lib/postgresql", "" }, { "/usr", "pgsql-" }, { "/usr/local", "pgsql" }, { "/opt", "postgresql" }
+};
 
 /* "postgres (PostgreSQL) 15.18 (Debian ...)": the first word that starts with a digit. */
 static bool read_version(depot_arena *arena, const char *bindir, pg_programs *out, depot_err *err)
