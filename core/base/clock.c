@@ -14,6 +14,13 @@ void clock_cond_init(pthread_cond_t *cond)
     pthread_condattr_destroy(&attr);
 }
 
+int64_t clock_until(int64_t ms)
+{
+    int64_t until;
+
+    return __builtin_add_overflow(depot_now_ms(), ms, &until) ? INT64_MAX : until;
+}
+
 bool clock_cond_wait(pthread_cond_t *cond, pthread_mutex_t *lock, int64_t until_ms)
 {
     if (until_ms == INT64_MAX) {

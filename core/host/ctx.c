@@ -259,6 +259,13 @@ bool depot_exec_run(depot_ctx *ctx, depot_arena *arena, const depot_exec *exec, 
     child_spec   spec = CHILD_SPEC_INIT;
     child_result result;
 
+    size_t n_env = 0;
+    while (exec->env != NULL && exec->env[n_env] != NULL) {
+        n_env++;
+    }
+    if (n_env > EXEC_ENV_MAX) {
+        return DEPOT_FAIL(err, LIMIT, "%zu variables are more than a program is given: %d", n_env, EXEC_ENV_MAX);
+    }
     if (exec->argv == NULL || exec->argv[0] == NULL || exec->argv[0][0] != '/') {
         return DEPOT_FAIL(err, INVALID, "a program to run needs an absolute path");
     }

@@ -15,6 +15,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include "base/clock.h"
 #include "base/unit.h"
 
 enum { GROUPS_MAX = 64, ENV_MAX = 8, FD_ABOVE = 16, READ_BLOCK = 65536 };
@@ -26,6 +27,7 @@ typedef struct plan {
     gid_t groups[GROUPS_MAX];
     int   n_groups;
     int   report; /* write end: errno of what failed in the child */
+    pid_t parent;
 } plan;
 
 static bool use_fds(const child_spec *spec)
@@ -49,16 +51,18 @@ static bool use_fds(const child_spec *spec)
     return true;
 }
 
-static bool use_limits(const child_spec *spec)
+static bool use_limits(const plan *p)
 {
+    const child_spec *spec = p->spec;
+
     if (spec->memory_limit > 0) {
         struct rlimit limit = { (rlim_t)spec->memory_limit, (rlim_t)spec->memory_limit };
         if (setrlimit(RLIMIT_AS, &limit) != 0) {
             return false;
         }
     }
-    if (spec->die_with_parent && prctl(PR_SET_PDEATHSIG, SIGKILL) != 0) {
-        return false;
+    if (spec->die_with_parent && (prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 || getppid() != p->parent)) {
+        return false; /* or it has died meanwhile */
     }
     return !spec->no_new_privs || prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0;
 }
@@ -80,9 +84,12 @@ static _Noreturn void become(const plan *p)
     const child_spec *spec = p->spec;
     sigset_t          none;
 
+    /* the handlers of the daemon must not run here: they would tell it of signals that were meant for this process */
+    for (int sig = 1; sig < NSIG; sig++) {
+        (void)signal(sig, SIG_DFL); /* KILL and STOP cannot be changed, and need not */
+    }
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL);
-    signal(SIGPIPE, SIG_DFL);
     int report = fcntl(p->report, F_DUPFD_CLOEXEC, FD_ABOVE * 4);
     bool ok = report >= 0 && setpgid(0, 0) == 0 && use_fds(spec) && chdir(spec->cwd == NULL ? "/" : spec->cwd) == 0;
 
@@ -91,7 +98,7 @@ static _Noreturn void become(const plan *p)
         ok = close_range(first, (unsigned)report - 1, 0) == 0 && close_range((unsigned)report + 1, ~0U, 0) == 0;
     }
     /* privileges go last: PDEATHSIG is cleared by a change of user, so limits follow it */
-    if (ok && use_user(p) && use_limits(spec)) {
+    if (ok && use_user(p) && use_limits(p)) {
         execve(spec->argv[0], (char *const *)(uintptr_t)spec->argv, (char *const *)(uintptr_t)p->env);
     }
     int     code = errno;
@@ -138,6 +145,7 @@ bool child_start(const child_spec *spec, child *out, depot_err *err)
     DEPOT_AUTO(depot_fd_close) int            read_end = -1;
     plan                                      p = { .spec = spec, .env = spec->env };
     int                                       pipe_fd[2];
+    sigset_t                                  all, before;
 
     *out = (child){ .pidfd = -1 };
     if (p.env == NULL) {
@@ -154,11 +162,15 @@ bool child_start(const child_spec *spec, child *out, depot_err *err)
     }
     read_end = pipe_fd[0];
     p.report = pipe_fd[1];
+    p.parent = getpid();
+    sigfillset(&all);
+    pthread_sigmask(SIG_BLOCK, &all, &before); /* until the child has put its handlers away */
     pid_t pid = fork();
     if (pid == 0) {
         become(&p);
     }
     int fork_errno = errno;
+    pthread_sigmask(SIG_SETMASK, &before, NULL);
     close(pipe_fd[1]);
     if (pid < 0) {
         errno = fork_errno;
@@ -191,7 +203,7 @@ static void reaped(child *c, int wait_status, int *out_status)
 
 bool child_wait(child *c, int64_t timeout_ms, int *out_status)
 {
-    int64_t until = depot_now_ms() + timeout_ms;
+    int64_t until = clock_until(timeout_ms);
 
     while (c->pid > 0) {
         int status;
@@ -360,7 +372,7 @@ bool child_run(depot_arena *arena, const child_spec *spec, const void *input, si
     int        theirs[3] = { -1, -1, -1 };
     child_spec mine = *spec;
     child      c = { .pidfd = -1 };
-    int64_t    until = depot_now_ms() + unit_remaining_ms(timeout_ms);
+    int64_t    until = clock_until(unit_remaining_ms(timeout_ms));
 
     *out = (child_result){ 0 };
     bool started = open_pipes(&t, theirs, err);
@@ -380,8 +392,11 @@ bool child_run(depot_arena *arena, const child_spec *spec, const void *input, si
         depot_fd_close(&t.in);
         t.in = -1;
     }
-    int64_t left = converse(&t, until) ? until - depot_now_ms() : 0;
-    if (!child_wait(&c, left > 0 ? left : 0, &out->status)) {
+    bool    heard = converse(&t, until);
+    int64_t left = until - depot_now_ms();
+    /* while the streams are open something of the group still runs, even when the program itself has ended: the kill comes before
+     * the reaping, as long as the group's number is ours */
+    if (!heard || !child_wait(&c, left > 0 ? left : 0, &out->status)) {
         child_stop(&c, SIGKILL, 0, &out->status);
         if (unit_canceled()) {
             return DEPOT_FAIL(err, CANCELED, "%s was stopped because its work was canceled", spec->argv[0]);

@@ -40,7 +40,8 @@ typedef struct child_result {
     size_t out_len, err_len;
     bool   truncated;
 } child_result;
-/* Start, feed input, collect at most output_max bytes of each stream, wait; TIMEOUT kills the group. */
+/* Start, feed input, collect at most output_max bytes of each stream, wait until the program has ended and everybody in its
+ * group has closed both streams. At the deadline (TIMEOUT) or when the unit of work is canceled the group is killed. */
 bool child_run(depot_arena *arena, const child_spec *spec, const void *input, size_t input_len, size_t output_max,
                int64_t timeout_ms, child_result *out, depot_err *err) DEPOT_MUST_USE;
 

@@ -81,7 +81,7 @@ executor *executor_new(size_t threads, size_t queue_max)
 
 bool executor_submit(executor *e, void (*fn)(void *arg), void *arg, int64_t timeout_ms, depot_err *err)
 {
-    int64_t deadline = timeout_ms > 0 ? depot_now_ms() + timeout_ms : INT64_MAX;
+    int64_t deadline = timeout_ms > 0 ? clock_until(timeout_ms) : INT64_MAX;
 
     pthread_mutex_lock(&e->lock);
     bool draining = e->draining;
@@ -124,7 +124,7 @@ size_t executor_busy(const executor *e)
 
 void executor_drain(executor *e, int64_t grace_ms)
 {
-    int64_t until = depot_now_ms() + grace_ms;
+    int64_t until = clock_until(grace_ms);
 
     pthread_mutex_lock(&e->lock);
     e->draining = true;

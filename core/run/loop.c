@@ -140,7 +140,7 @@ static void reach(void *arg)
 bool loop_settle(loop *l, int64_t ms)
 {
     settling *s = depot_xalloc(sizeof(*s));
-    int64_t   until = depot_now_ms() + ms;
+    int64_t   until = clock_until(ms);
 
     pthread_mutex_init(&s->lock, NULL);
     clock_cond_init(&s->cond);

@@ -65,7 +65,7 @@ run_service *service_start(const char *plugin, const char *name, bool (*fn)(void
 
 bool service_wait(run_service *s, int64_t timeout_ms)
 {
-    int64_t until = depot_now_ms() + timeout_ms;
+    int64_t until = clock_until(timeout_ms);
 
     pthread_mutex_lock(&s->lock);
     while (!s->woken && !service_stopping(s) && clock_cond_wait(&s->cond, &s->lock, until)) {
