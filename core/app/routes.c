@@ -240,7 +240,7 @@ static const depot_field hook_item[] = {
 static const depot_field worker_item[] = {
     { .name = "worker", .type = DEPOT_T_INT, .doc = "number" },
     { .name = "pid", .type = DEPOT_T_INT, .doc = "process" },
-    { .name = "state", .type = DEPOT_T_STRING, .doc = "loading, ready, draining" },
+    { .name = "state", .type = DEPOT_T_STRING, .doc = "starting, ready, retiring, stopping" },
     { .name = "running", .type = DEPOT_T_INT, .doc = "scripts under way" },
     { .name = "done", .type = DEPOT_T_INT, .doc = "scripts ended" },
     { .name = "rss_bytes", .type = DEPOT_T_INT, .doc = "resident memory" },

@@ -23,7 +23,7 @@ static void on_message(void *cls, const char *fmt, va_list ap)
 
     vsnprintf(text, sizeof(text), fmt, ap);
     text[strcspn(text, "\r\n")] = '\0';
-    depot_log(l->ctx, DEPOT_LOG_DEBUG, "http.library", "listener %s: %s", l->settings.name, text);
+    depot_log(l->ctx, DEPOT_LOG_DEBUG, "http.microhttpd", "listener %s: %s", l->settings.name, text);
 }
 
 /* Decoding is the core's work, once the path has been split. */
