@@ -202,7 +202,7 @@ static void answer(emission *e, bool ok)
     depot_arena_free(e->arena);
 }
 
-/* On the executor: durable hooks write to the database. */
+/* On a thread that may block: durable hooks write to the database. */
 static void emit(void *arg)
 {
     emission       *e = arg;
@@ -224,7 +224,7 @@ static void on_emit(worker_proc *w, uint64_t id, depot_arena *arena, const depot
     *e = (emission){ .scripts = w->scripts, .worker = w->number, .id = id, .arena = arena };
     e->event = depot_json_get_str(head, "event", "");
     e->payload = depot_json_parse(arena, text, n, &e->err);
-    if (e->payload == NULL || !executor_submit(host_environment(w->scripts->host)->executor, emit, e, 0, &e->err)) {
+    if (e->payload == NULL || !executor_submit(w->scripts->emitters, emit, e, 0, &e->err)) {
         answer(e, false);
     }
 }

@@ -5,10 +5,12 @@
 
 #include "base/clock.h"
 #include "base/text.h"
+#include "base/unit.h"
 #include "lua/engine.h"
 #include "lua/supervise.h"
 
 enum { TICK_MS = 200, WAIT_READY_MS = 70000, CANCEL_MS = 2000, END_MS = 8000, ARG_BYTES_MAX = 16 << 20 };
+enum { EMITTERS = 4, EMISSIONS_MAX = 1024 };
 
 /* One per process, see scripts.h. Set by scripts_start before anybody can call the rest, never unset. */
 static scripts *the_scripts;
@@ -59,12 +61,15 @@ static bool try_generation(scripts *s, generation *g, depot_err *err)
     }
     s->candidate = g;
     loop_post(s->loop, wake, s);
-    while (!g->ready && !g->failed && !s->stopping && clock_cond_wait(&s->changed, &s->lock, until)) {
+    while (!g->ready && !g->failed && !s->stopping && !unit_canceled() && depot_now_ms() < until) {
+        (void)clock_cond_wait(&s->changed, &s->lock, depot_now_ms() + TICK_MS); /* a stop does not wait for scripts that load */
     }
     ok = g->ready;
     if (!ok) {
         *err = g->err;
-        if (!g->failed) {
+        if (!g->failed && unit_canceled()) {
+            (void)DEPOT_FAIL(err, CANCELED, "stopped while the scripts were loaded");
+        } else if (!g->failed) {
             (void)DEPOT_FAIL(err, TIMEOUT, "no worker got ready");
         }
         s->candidate = NULL;
@@ -330,6 +335,8 @@ void scripts_stop(int64_t grace_ms)
     pthread_mutex_unlock(&s->lock);
     loop_stop(s->loop);
     pthread_join(s->thread, NULL);
+    executor_drain(s->emitters, 0); /* nobody waits for an answer any more */
+    executor_free(s->emitters);
     loop_free(s->loop);
     s->loop = NULL;
     generation_release(s->gen);
@@ -353,6 +360,7 @@ bool scripts_start(host *h, const scripts_options *options, const host_scripts *
     s = depot_xalloc(sizeof(*s));
     s->host = h;
     s->loop = loop_new();
+    s->emitters = executor_new(EMITTERS, EMISSIONS_MAX);
     pthread_mutex_init(&s->lock, NULL);
     clock_cond_init(&s->changed);
     (void)loop_every(s->loop, TICK_MS, supervise_tick, s); /* freed with the loop */

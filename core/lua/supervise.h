@@ -59,6 +59,8 @@ typedef struct worker_proc {
 typedef struct scripts {
     host     *host;
     loop     *loop;
+    /* Runs what scripts emit. Not the executor of everybody: its threads may all wait for scripts that wait for this. */
+    executor *emitters;
     pthread_t thread;
 
     pthread_mutex_t lock; /* guards everything below and the worker_procs; never held while calling out */
