@@ -147,6 +147,8 @@ check-golden: all $(helper_bin) ## expected texts
 	@$(tap) $(call scripts,golden)
 check-integration: all $(helper_bin) $(integration_bin) $(bad_so) ## against real servers; INTEGRATION=test_x runs only that
 	@$(tap) -t 300 $(call only,$(INTEGRATION),$(integration_bin) $(call scripts,integration))
+check-faults: all $(helper_bin) ## kill -9 at KILLS=50 random moments of the demo's jobs; SEED=N repeats a run; not part of check
+	@$(tap) -t 900 $(srcdir)/tests/faults/kill50.py; rc=$$?; grep -h '^# seed .*:' build/results/$@/*.tap; exit $$rc
 check-install: all ## build outside the tree, install below DESTDIR, a plugin built against what was installed
 	@$(tap) -t 900 $(call scripts,install)
 check-fuzz: $(if $(shell command -v $(FUZZ_CC)),$(fuzz_bin)) ## every fuzzer for 5 s
@@ -278,6 +280,6 @@ help: ## this list
 -include $(patsubst %.o,%.d,$(core_obj) $(main_obj) $(ctl_obj) $(test_obj) $(fuzz_core) $(fuzz_bin:build/fuzz/%=build/fuzz/obj/tests/fuzz/%.o) \
 	$(foreach p,$(PLUGINS),$($(p)_OBJ) $($(p)_test_obj))) $(bad_so:.so=.d)
 FORCE:
-.PHONY: FORCE all check $(stages:%=check-%) check-integration coverage lint deps demo run bench docs install uninstall dist \
+.PHONY: FORCE all check $(stages:%=check-%) check-faults coverage lint deps demo run bench docs install uninstall dist \
 	clean distclean help
 .SECONDARY:

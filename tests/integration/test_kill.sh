@@ -2,4 +2,4 @@
 # A few kills at random moments; `make check-faults` has fifty of them.
 # test-timeout: 120
 lib=$(cd "$(dirname "$0")/../lib" && pwd)
-exec python3 "$lib/../faults/kill50.py" --kills "${KILLS:-5}" ${SEED:+--seed "$SEED"}
+exec env KILLS="${KILLS:-5}" python3 "$lib/../faults/kill50.py"
