@@ -319,16 +319,21 @@ static const char *repeat(match *m, const char **s, const char **p, const char *
     }
 }
 
+static const char *bracket(match *m, const char *s, const char *p)
+{
+    if (*p == ')') {
+        return close_capture(m, s, p + 1);
+    }
+    return p + 1 < m->pattern_end && p[1] == ')' ? open_capture(m, s, p + 2, MATCH_POSITION)
+                                                 : open_capture(m, s, p + 1, MATCH_UNFINISHED);
+}
+
 static const char *walk(match *m, const char *s, const char *p)
 {
     while (p < m->pattern_end && step(m)) {
         bool go_on;
-        if (*p == '(') {
-            return p + 1 < m->pattern_end && p[1] == ')' ? open_capture(m, s, p + 2, MATCH_POSITION)
-                                                         : open_capture(m, s, p + 1, MATCH_UNFINISHED);
-        }
-        if (*p == ')') {
-            return close_capture(m, s, p + 1);
+        if (*p == '(' || *p == ')') {
+            return bracket(m, s, p);
         }
         if (*p == '$' && p + 1 == m->pattern_end) {
             return s == m->src_end ? s : NULL;

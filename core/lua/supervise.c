@@ -24,8 +24,6 @@ enum {
 
 #define ADDRESS_SPACE_BESIDES (4LL << 30) /* plugins, libraries, stacks of threads, results of queries */
 
-extern char **environ;
-
 void generation_release(generation *g)
 {
     if (g != NULL && --g->refs == 0) {

@@ -39,11 +39,12 @@ static void *allocate(void *ud, void *ptr, size_t osize, size_t nsize)
         return NULL;
     }
     void *p = realloc(ptr, nsize);
-    if (p != NULL) {
-        v->used = v->used - old + nsize;
-        v->engine->used = v->engine->used - old + nsize;
+    if (p == NULL) {
+        return nsize <= old ? ptr : NULL; /* Lua counts on it that a block can always become smaller */
     }
-    return p == NULL && nsize <= old ? ptr : p;
+    v->used = v->used - old + nsize;
+    v->engine->used = v->engine->used - old + nsize;
+    return p;
 }
 
 static int open_state(lua_State *L)
@@ -181,6 +182,7 @@ static void push_chunk(lua_State *L, const run *r)
     if (file == NULL) {
         fail_raisef(L, r->mode == RUN_HANDLER ? DEPOT_E_UNKNOWN_TYPE : DEPOT_E_NOT_FOUND,
                     r->mode == RUN_HANDLER ? "no script declares the job %s" : "there is no script %s", r->name);
+        return; /* not reached: it raises */
     }
     if (!vm_push_file(L, file)) {
         fail_syntax(L);

@@ -55,7 +55,7 @@ static void take_environment(const depot_json *env)
 
     for (size_t it = 0; env != NULL && depot_json_next(env, &it, &name, &value);) {
         const char *text = depot_json_string(value, NULL);
-        if (text != NULL && setenv(name, text, 1) != 0) {
+        if (text != NULL && setenv(name, text, 1) != 0) { /* NOLINT(concurrency-mt-unsafe): no other thread yet */
             log_write("lua", DEPOT_LOG_WARN, "worker.environment", "the variable %s cannot be set: %m", name);
         }
     }
@@ -365,7 +365,7 @@ static void size_thread_pool(int64_t concurrency)
     int64_t n = concurrency < THREADS_LEAST ? THREADS_LEAST : concurrency > THREADS_MOST ? THREADS_MOST : concurrency;
 
     snprintf(text, sizeof(text), "%lld", (long long)n);
-    if (setenv("UV_THREADPOOL_SIZE", text, 1) != 0) {
+    if (setenv("UV_THREADPOOL_SIZE", text, 1) != 0) { /* NOLINT(concurrency-mt-unsafe): no other thread yet */
         log_write("lua", DEPOT_LOG_WARN, "worker.threads", "the thread pool keeps its size: %m");
     }
 }

@@ -89,7 +89,7 @@ static _Noreturn void become(const plan *p)
         (void)signal(sig, SIG_DFL); /* KILL and STOP cannot be changed, and need not */
     }
     sigemptyset(&none);
-    sigprocmask(SIG_SETMASK, &none, NULL);
+    sigprocmask(SIG_SETMASK, &none, NULL); /* NOLINT(concurrency-mt-unsafe): the child has one thread */
     int report = fcntl(p->report, F_DUPFD_CLOEXEC, FD_ABOVE * 4);
     bool ok = report >= 0 && setpgid(0, 0) == 0 && use_fds(spec) && chdir(spec->cwd == NULL ? "/" : spec->cwd) == 0;
 

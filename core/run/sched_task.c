@@ -93,23 +93,30 @@ void task_free(sched *s)
     }
 }
 
+static void run_one(sched *s, sched_task *t)
+{
+    depot_err err = { 0 };
+
+    if (atomic_exchange_explicit(&t->busy, true, memory_order_acq_rel)) {
+        return; /* the run before still goes on */
+    }
+    sched_ref(s);
+    if (!executor_submit(s->env.executor, work, t, 0, &err)) {
+        atomic_store_explicit(&t->busy, false, memory_order_release);
+        sched_unref(s);
+        depot_wrap(&err, "task %s", t->row->name);
+        log_err("core", DEPOT_LOG_WARN, "task.not_started", &err);
+    }
+}
+
 int64_t task_run_due(sched *s)
 {
     int64_t now_ms = depot_now_ms(), wait_ms = INT64_MAX;
 
     for (sched_task *t = s->tasks; t != NULL; t = t->next) {
         if (t->due_ms <= now_ms) {
-            depot_err err = { 0 };
             t->due_ms = t->due_ms + t->every_ms > now_ms ? t->due_ms + t->every_ms : now_ms + t->every_ms;
-            if (!atomic_exchange_explicit(&t->busy, true, memory_order_acq_rel)) {
-                sched_ref(s);
-                if (!executor_submit(s->env.executor, work, t, 0, &err)) {
-                    atomic_store_explicit(&t->busy, false, memory_order_release);
-                    sched_unref(s);
-                    depot_wrap(&err, "task %s", t->row->name);
-                    log_err("core", DEPOT_LOG_WARN, "task.not_started", &err);
-                }
-            }
+            run_one(s, t);
         }
         wait_ms = t->due_ms - now_ms < wait_ms ? t->due_ms - now_ms : wait_ms;
     }

@@ -249,6 +249,8 @@ static void settings_and_network_are_as_asked(void)
     struct sockaddr_in addr = { .sin_family = AF_INET, .sin_port = htons((uint16_t)strtol(port, NULL, 10)),
                                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK) };
     int taken = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    int reuse = 1; /* connections to the server that just ended may still be in TIME_WAIT */
+    ok(setsockopt(taken, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof(reuse)) == 0, "a socket");
     ok(bind(taken, (struct sockaddr *)&addr, sizeof(addr)) == 0 && listen(taken, 1) == 0, "somebody else takes it");
     c = start(&options, &err);
     ok(c != NULL && strcmp(ask(pg_cluster_super_url(c), "show port"), port) != 0, "another one is found");

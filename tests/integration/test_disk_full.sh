@@ -1,6 +1,7 @@
 #!/bin/sh
 # A disk that is full: refused at start with what is missing, refused while running with NO_SPACE; nothing is lost, nothing is
 # half there, and with room again everything goes on. Needs a tmpfs of its own, so root.
+# shellcheck disable=SC2317  # functions that `eventually` calls by name
 lib=$(cd "$(dirname "$0")/../lib" && pwd)
 if [ -z "${IN_OWN_MOUNTS-}" ] && [ "$(id -u)" -eq 0 ] && unshare -m true 2> /dev/null; then
     IN_OWN_MOUNTS=yes exec unshare -m "$0" "$@" # what is mounted here ends with the test

@@ -24,6 +24,7 @@ rm -f "$plugindir/demo.so"
 # shellcheck disable=SC2046  # flags are words
 ok "the demo plugin builds with the installed header alone" cc -Wall -Wextra -Werror -shared -fPIC -fvisibility=hidden \
     $(pkg-config --cflags depotd) -o demo.so demo.c
+# shellcheck disable=SC2046  # several flags
 unlike "$(cc $(pkg-config --cflags depotd) -E demo.c | grep '^# .*depot/')" "$DEPOT_SRC" "with none of this tree"
 cp demo.so "$plugindir" && printf '[plugin demo]\ngreeting = from elsewhere\n' > "$confdir/50-demo.ini" || exit 1
 ok "depotctl config check" "$prefix/bin/depotctl" config check
@@ -44,6 +45,7 @@ stop() {
     pid=
     return $tap_status
 }
+# shellcheck disable=SC2016  # expanded at exit
 at_exit 'stop; [ $tap_failed -eq 0 ] || tail -n 40 "$work/log" | sed "s/^/# /"'
 cd / && "$prefix/bin/depotd" < /dev/null > "$work/log" 2>&1 &
 pid=$!

@@ -54,6 +54,19 @@ static bool wait_long(depot_ctx *ctx, depot_req *req, depot_err *err)
     return ok ? depot_reply_json(req, 200, depot_json_object(arena)) : DEPOT_FAIL(err, CANCELED, "stopped");
 }
 
+static bool run_alone(depot_ctx *ctx, depot_task *task, depot_err *err)
+{
+    (void)ctx;
+    (void)task;
+    (void)err;
+    sleep_ms(2000);
+    return true;
+}
+
+static const depot_task_row tasks[] = {
+    { .name = "slow.alone", .flags = DEPOT_TASK_SINGLETON, .fn = run_alone, .doc = "two seconds, one at a time in a group of daemons" },
+};
+
 static void stop(depot_ctx *ctx)
 {
     depot_log(ctx, DEPOT_LOG_INFO, "slow.stop", "stops");
@@ -67,5 +80,5 @@ static const depot_route routes[] = {
 
 DEPOT_PLUGIN(slow) {
     .version = "1.0", .summary = "takes its time", .options_size = sizeof(slow_options), .options = DEPOT_TABLE(options),
-    .routes = DEPOT_TABLE(routes), .start = start, .reload = reload, .stop = stop,
+    .routes = DEPOT_TABLE(routes), .tasks = DEPOT_TABLE(tasks), .start = start, .reload = reload, .stop = stop,
 };

@@ -9,8 +9,8 @@ cc=$(sed -n 's/^CC = //p' "$DEPOT_BUILD/config.mk" 2> /dev/null)
 
 check() { "$DEPOT_BUILD/depotd" --config "$conf" --state "$work/state" --check; }
 
-# enable NAME...: a conf.d with these plugins alone, each in a file of its own
-enable() {
+# load_these NAME...: a conf.d with these plugins alone, each in a file of its own
+load_these() {
     rm -rf "$conf" && mkdir "$conf" || exit 1
     for name; do
         printf '; a plugin of the test\n[plugin %s]\nfile = %s/%s.so\n' "$name" "$so" "$name" > "$conf/50-$name.ini"
@@ -20,7 +20,7 @@ enable() {
 refuses() { # NAME-OF-POINT PATTERN PLUGIN...: --check says so in the form FILE:LINE: error: PATTERN
     point=$1 pattern=$2
     shift 2
-    enable "$@"
+    load_these "$@"
     refused "$point" 78 check
     like "$out" "$pattern" "and it says why: $*"
 }
@@ -48,28 +48,28 @@ like "$out" 'hint: depotctl enable tide' "with what to do"
 refuses "a later version of a service than is there" 'wants_newer_clock needs the service clock version 2' clock_one wants_newer_clock
 refuses "plugins that need each other" 'plugin (hen|egg) needs itself through' hen egg
 
-printf '[plugin storge]\n' > "$work/50-x.ini" && enable && mv "$work/50-x.ini" "$conf"
+printf '[plugin storge]\n' > "$work/50-x.ini" && load_these && mv "$work/50-x.ini" "$conf"
 refused "a plugin that does not exist" 78 check
 like "$out" '50-x.ini:1: error: cannot load plugin storge' "is named"
 like "$out" '50-x.ini:1: hint: did you mean "storage"\?' "with the one that was meant"
-enable
+load_these
 printf '[plugin nicknamed]\nfile = %s/lifecycle.so\n' "$so" > "$conf/50-x.ini"
 refused "a file that holds another plugin" 78 check
 like "$out" 'lifecycle.so holds the plugin lifecycle, not nicknamed' "is named"
-enable && printf '[plugin text]\nfile = %s\n' "$DEPOT_SRC/README.md" > "$conf/50-x.ini"
+load_these && printf '[plugin text]\nfile = %s\n' "$DEPOT_SRC/README.md" > "$conf/50-x.ini"
 refused "a file that is no shared object" 78 check
 like "$out" 'cannot load plugin text: .*README.md' "is named"
 
 # all of them at once: nobody has to correct one to see the next
-enable next_major no_doc undefined_symbol
+load_these next_major no_doc undefined_symbol
 printf '[queue default]\nleese = 10s\n' > "$conf/60-y.ini"
 refused "several at once" 78 check
 is "$(printf '%s\n' "$out" | grep -c '^[^ ]*50-[a-z_]*\.ini:2: error: ')" 3 "are all reported in one pass"
-enable lifecycle && printf 'number = 13\n' >> "$conf/50-lifecycle.ini"
+load_these lifecycle && printf 'number = 13\n' >> "$conf/50-lifecycle.ini"
 refused "a value that the plugin's own check refuses" 78 check
 like "$out" '50-lifecycle.ini:2: error: lifecycle cannot count to 13' "with its place"
 like "$out" '50-lifecycle.ini:2: hint: take another number' "and hint"
-enable lifecycle
+load_these lifecycle
 ok "and the good one passes" check
 refused "the daemon itself ends with 78 too" 78 sh -c "printf '[plugin next_minor]\nfile = $so/next_minor.so\n' > '$conf/50-next.ini' &&
     exec '$DEPOT_BUILD/depotd' --config '$conf' --state '$work/state' --foreground"
@@ -120,7 +120,7 @@ size() { # FOLDER TYPE
 for type in depot_field depot_plugin; do
     is "$(($(size "$DEPOT_SRC/core/include" $type) > $(size "$work/older" $type)))" 1 "$type was shorter then"
 done
-enable && printf '[plugin older]\nfile = %s/older.so\n[pier north]\ndir = /a\nlimit = 8\n' "$work" > "$conf/50-older.ini"
+load_these && printf '[plugin older]\nfile = %s/older.so\n[pier north]\ndir = /a\nlimit = 8\n' "$work" > "$conf/50-older.ini"
 ok "it loads" check
 printf 'limits = 8\n' >> "$conf/50-older.ini"
 refused "its options are known" 78 check
