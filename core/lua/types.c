@@ -131,6 +131,20 @@ static void add_fn(depot_buf *out, depot_buf *seen, const char *name, const char
     depot_buf_free(&names);
 }
 
+/* conf.d decides the order in which plugins are loaded; a generated file must not change with it. */
+static const depot_ctx *next_by_name(host *h, const depot_ctx *last)
+{
+    const depot_ctx *next = NULL;
+
+    for (size_t i = 0; h != NULL && i < host_count(h); i++) {
+        const depot_ctx *ctx = host_plugin(h, i);
+        if ((last == NULL || strcmp(ctx->name, last->name) > 0) && (next == NULL || strcmp(ctx->name, next->name) < 0)) {
+            next = ctx;
+        }
+    }
+    return next;
+}
+
 void scripts_types(host *h, depot_buf *out)
 {
     depot_buf seen = { 0 };
@@ -145,8 +159,7 @@ void scripts_types(host *h, depot_buf *out)
     for (size_t i = 0; i < bind_row_count; i++) {
         add_fn(out, &seen, bind_rows[i].name, bind_rows[i].signature, bind_rows[i].doc);
     }
-    for (size_t i = 0; h != NULL && i < host_count(h); i++) {
-        const depot_ctx *ctx = host_plugin(h, i);
+    for (const depot_ctx *ctx = NULL; (ctx = next_by_name(h, ctx)) != NULL;) {
         for (size_t f = 0; f < ctx->n_lua; f++) {
             add_fn(out, &seen, ctx->lua[f].name, ctx->lua[f].signature, ctx->lua[f].doc);
         }

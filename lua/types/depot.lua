@@ -139,6 +139,22 @@ depot.event = {}
 ---@param payload? table
 function depot.event.emit(name, payload) end
 
+depot.demo = {}
+
+---files found by this process
+---@return integer
+function depot.demo.found() end
+
+depot.queue = {}
+
+---make a job; opts: {delay = "10s", run_at, priority, max_attempts, key}; returns its id, or the id of the job that has this key already
+---@param queue string
+---@param type string
+---@param args? any
+---@param opts? table
+---@return string
+function depot.queue.enqueue(queue, type, args, opts) end
+
 depot.storage = {}
 
 ---store bytes; returns {sha, bytes, stored_bytes, existed}; durable when it returns
@@ -164,20 +180,4 @@ function depot.storage.get(sha, opts) end
 ---@param sha string
 ---@return string
 function depot.storage.ref(project, asset, filename, sha) end
-
-depot.queue = {}
-
----make a job; opts: {delay = "10s", run_at, priority, max_attempts, key}; returns its id, or the id of the job that has this key already
----@param queue string
----@param type string
----@param args? any
----@param opts? table
----@return string
-function depot.queue.enqueue(queue, type, args, opts) end
-
-depot.demo = {}
-
----files found by this process
----@return integer
-function depot.demo.found() end
 
