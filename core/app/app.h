@@ -50,6 +50,8 @@ const conf *app_reread(depot_arena *arena, host *h, const app_paths *paths, conf
 bool app_run_task(host *h, const char *name, const depot_json *args, depot_arena *arena, const depot_json **out_result,
                   depot_err *err) DEPOT_MUST_USE;
 
+/* Secrets are in memory: no core files of this process, no peeking by other processes of the same user. */
+void app_protect(void);
 /* The daemon from lock to last log line; returns the exit status. */
 int app_daemon(const app_paths *paths);
 /* A worker process; descriptor 3 leads to the daemon. */

@@ -27,8 +27,13 @@ scripts_options app_scripts_options(const app *a, const conf *c)
 static bool start_scripts(app *a, depot_err *err)
 {
     const scripts_options options = app_scripts_options(a, host_conf(a->host));
+    const host_scripts   *scripts = NULL;
 
-    return scripts_start(a->host, &options, &a->env.scripts, err);
+    if (!scripts_start(a->host, &options, &scripts, err)) {
+        return false;
+    }
+    a->env.scripts = scripts;
+    return true;
 }
 
 bool app_boot(app *a, depot_err *err)

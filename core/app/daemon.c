@@ -262,8 +262,7 @@ static void scrape(void *arg)
     }
 }
 
-/* Secrets are in memory: no core files, no peeking by other processes of this user. */
-static void protect(void)
+void app_protect(void)
 {
     const struct rlimit none = { 0, 0 };
 
@@ -317,7 +316,7 @@ int app_daemon(const app_paths *paths)
         return 78;
     }
     apply_log_options(a->host);
-    protect();
+    app_protect();
     log_write("core", DEPOT_LOG_INFO, "daemon.start", "depotd %s, node %s, configuration %s, state %s", DEPOT_VERSION, a->env.node,
               paths->conf_dir, paths->state_dir);
     int status = run(a);

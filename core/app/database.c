@@ -27,9 +27,11 @@ static bool start_embedded(app *a, depot_err *err)
     const pg_cluster_options options = {
         .dir = dir, .bindir = o->bindir, .user = o->service_user, .archive_command = archive, .tcp = o->tcp };
     notify_send("STATUS=starting the embedded PostgreSQL");
-    if (!pg_cluster_start(&options, &a->cluster, err)) {
+    pg_cluster *cluster = NULL;
+    if (!pg_cluster_start(&options, &cluster, err)) {
         return depot_wrap(err, "embedded PostgreSQL");
     }
+    a->cluster = cluster;
     a->url = pg_cluster_url(a->cluster);
     a->direct_url = a->url;
     a->owner_url = pg_cluster_owner_url(a->cluster);

@@ -30,7 +30,7 @@ typedef struct app {
     const app_paths *paths;
     host            *host;
     host_env         env;
-    pg_cluster      *cluster; /* NULL: the database is somebody else's */
+    pg_cluster *_Atomic cluster; /* NULL: the database is somebody else's */
     const char      *url, *direct_url, *owner_url; /* NULL: none */
     db_pool_options  pool;    /* of this process and of its workers */
     depot_arena     *arena;               /* the first configuration and everything that lives as long as the process */

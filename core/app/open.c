@@ -60,6 +60,16 @@ host *app_open(depot_arena *arena, const app_paths *paths, host_env *env, conf_p
     return h;
 }
 
+/* With required = no the daemon may be running without it: that must not keep it from reloading anything else. */
+static bool may_be_missing(const conf_raw *raw, const char *name)
+{
+    const char *text = conf_raw_get(raw, "plugin", name, "required");
+    bool        required = true;
+    depot_err   ignored = { 0 };
+
+    return text != NULL && depot_parse_bool(text, &required, &ignored) && !required;
+}
+
 /* A plugin that conf.d names now and that is not loaded, or the other way round, needs a restart. */
 static void check_plugin_set(host *h, const conf_raw *raw, conf_problems *problems)
 {
@@ -67,7 +77,7 @@ static void check_plugin_set(host *h, const conf_raw *raw, conf_problems *proble
     int         line;
 
     for (size_t it = 0; conf_raw_next(raw, "plugin", &it, &name, &file, &line);) {
-        if (host_find(h, name) == NULL) {
+        if (host_find(h, name) == NULL && !may_be_missing(raw, name)) {
             conf_problem(problems, file, line, "restart depotd", "plugin %s is new: plugins are loaded at start only", name);
         }
     }

@@ -26,7 +26,19 @@ static const char *absolute(depot_arena *arena, const char *path)
     while (strncmp(path, "./", 2) == 0) {
         path += 2;
     }
-    return strcmp(path, ".") == 0 ? depot_strdup(arena, here) : depot_strf(arena, "%s/%s", here, path);
+    return path[0] == '\0' || strcmp(path, ".") == 0 ? depot_strdup(arena, here) : depot_strf(arena, "%s/%s", here, path);
+}
+
+/* "/etc/depotd/conf.d/" is the folder conf.d in /etc/depotd, not one without a name in conf.d. */
+static const char *folder(depot_arena *arena, const char *path)
+{
+    char  *whole = depot_strdup(arena, absolute(arena, path));
+    size_t n = strlen(whole);
+
+    while (n > 1 && whole[n - 1] == '/') {
+        whole[--n] = '\0';
+    }
+    return whole;
 }
 
 static bool own_path(depot_arena *arena, const char **out, depot_err *err)
@@ -68,8 +80,8 @@ bool app_find_paths(depot_arena *arena, const app_options *options, app_paths *o
     out->plugin_dir = tree != NULL ? depot_strf(arena, "%s/plugins", build) : DEPOT_PLUGINDIR;
     const char *conf_dir = options->conf_dir != NULL ? options->conf_dir : tree != NULL ? "conf.d" : DEPOT_SYSCONFDIR "/conf.d";
     const char *state = options->state_dir != NULL ? options->state_dir : tree != NULL ? "var" : DEPOT_STATEDIR;
-    out->conf_dir = absolute(arena, conf_dir);
-    out->state_dir = absolute(arena, state);
+    out->conf_dir = folder(arena, conf_dir);
+    out->state_dir = folder(arena, state);
     const char *stock = depot_strf(arena, "%s/lua", out->data_dir);
     const char *site = depot_strf(arena, "%.*s/lua", (int)(strrchr(out->conf_dir, '/') - out->conf_dir), out->conf_dir);
     out->lua_dirs = is_dir(site) && strcmp(site, stock) != 0 ? depot_strf(arena, "%s:%s", site, stock) : stock;

@@ -15,6 +15,7 @@ int app_worker(const app_paths *paths)
     const conf                               *c = NULL;
     depot_err                                 err = { 0 };
 
+    app_protect(); /* the greeting brings the daemon's variables and the database's password */
     if (!worker_greet(DAEMON_FD, &err)) {
         fprintf(stderr, "depotd: error: %s\n", err.msg);
         return depot_err_exit(&err);

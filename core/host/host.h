@@ -41,11 +41,12 @@ typedef struct host_env {
     bool        worker;      /* this is a worker process */
     loop       *loop;        /* daemon only */
     executor   *executor;    /* daemon; a small one in workers */
-    db_pool    *db;          /* NULL until the database section is known */
-    db_listener *listener;   /* NULL: none */
+    /* The rest comes while requests are answered already, and so is read by several threads. */
+    _Atomic(db_pool *)     db;       /* NULL until the database section is known */
+    _Atomic(db_listener *) listener; /* NULL: none */
     /* Higher layers hook in here; NULL means that the process has no such thing. */
-    bool (*emit)(const char *event, const depot_json *payload, depot_err *err);
-    const struct host_scripts *scripts; /* implemented in core/lua */
+    bool (*_Atomic emit)(const char *event, const depot_json *payload, depot_err *err);
+    const struct host_scripts *_Atomic scripts; /* implemented in core/lua */
 } host_env;
 
 typedef struct host_scripts {

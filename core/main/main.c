@@ -1,6 +1,8 @@
 /* main.c - depotd: reads its command line and becomes the daemon, a worker, a check or an archiver of WAL. */
+#include <fcntl.h>
 #include <stdio.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "app/app.h"
 #include "base/log.h"
@@ -92,6 +94,17 @@ static int fail(const depot_err *err)
     return depot_err_exit(err);
 }
 
+/* Started with some of them closed, a file of ours would get their number, and log lines with it. */
+static void keep_stdio(void)
+{
+    int fd;
+
+    do {
+        fd = open("/dev/null", O_RDWR | O_CLOEXEC);
+    } while (fd >= 0 && fd <= STDERR_FILENO);
+    depot_fd_close(&fd);
+}
+
 int main(int argc, char **argv)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
@@ -102,6 +115,9 @@ int main(int argc, char **argv)
 
     if (status >= 0) {
         return status;
+    }
+    if (a.mode != MODE_WORKER) { /* whose descriptor 3 is the daemon's, and whose others the daemon has chosen */
+        keep_stdio();
     }
     if (a.mode == MODE_ARCHIVE) {
         if (a.wal_dir == NULL) {

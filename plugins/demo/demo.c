@@ -30,18 +30,18 @@ static const depot_field found[] = {
 static const depot_event_row events[] = { { "demo.file_found", found, "a scan came upon a file" } };
 static const depot_metric metrics[] = { { .name = "depot_demo_files_total", .kind = DEPOT_COUNTER, .doc = "files found by scans" } };
 static atomic_int_fast64_t seen;
-static _Thread_local struct { depot_ctx *ctx; depot_arena *arena; depot_err *err; int64_t n; } scan; /* nftw passes no argument */
+static _Thread_local struct { depot_ctx *ctx; depot_err *err; int64_t n, limit; } scan; /* nftw passes no argument */
 
 static int visit(const char *path, const struct stat *st, int type, struct FTW *at)
 {
-    const demo_options *o = depot_options(scan.ctx);
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new(); /* of one file: a scan may find millions */
 
     (void)at;
     if (type != FTW_F || !S_ISREG(st->st_mode) || !depot_utf8_valid(path, strlen(path))) {
         return 0;
     }
-    const depot_json *payload = depot_json_pack(scan.arena, "{s:s, s:I}", "path", path, "n", ++scan.n);
-    return !depot_emit(scan.ctx, "demo.file_found", payload, scan.err) ? -1 : scan.n >= o->limit || depot_canceled();
+    const depot_json *payload = depot_json_pack(arena, "{s:s, s:I}", "path", path, "n", ++scan.n);
+    return !depot_emit(scan.ctx, "demo.file_found", payload, scan.err) ? -1 : scan.n >= scan.limit || depot_canceled();
 }
 
 static const depot_field scan_args[] = {
@@ -55,11 +55,11 @@ static bool run_scan(depot_ctx *ctx, depot_task *task, depot_err *err)
     const demo_place *place = depot_section_get(ctx, "place", name);
     const char       *dir = place != NULL ? place->dir : name;
 
-    scan.ctx = ctx, scan.arena = depot_task_arena(task), scan.err = err, scan.n = 0;
+    scan.ctx = ctx, scan.err = err, scan.n = 0, scan.limit = ((const demo_options *)depot_options(ctx))->limit;
     bool ok = nftw(dir, visit, 32, FTW_PHYS) >= 0 || (err->code == DEPOT_OK && DEPOT_FAIL_ERRNO(err, "cannot walk %s", dir));
     depot_count(ctx, "depot_demo_files_total", NULL, (double)scan.n);
     atomic_fetch_add(&seen, scan.n);
-    depot_task_result(task, depot_json_pack(scan.arena, "{s:I}", "files", scan.n));
+    depot_task_result(task, depot_json_pack(depot_task_arena(task), "{s:I}", "files", scan.n));
     return ok;
 }
 static const depot_task_row tasks[] = { { .name = "demo.scan", .args = scan_args, .timeout_ms = 600000, .fn = run_scan,

@@ -127,7 +127,7 @@ typedef struct depot_subscription {
 } depot_subscription;
 
 enum {
-    DEPOT_TASK_SINGLETON = 1u << 0, /* one daemon of the group runs it at a time, judged by database time */
+    DEPOT_TASK_SINGLETON = 1u << 0, /* one daemon of the group runs it at a time, judged by database time; else LOCKED */
 };
 
 /* What schedules, hooks, HTTP and depotctl may run by name. Runs on the executor. */
