@@ -250,8 +250,11 @@ class Rig:
         """Pid of the embedded server, None when there is none."""
         for place, _, names in os.walk(os.path.join(self.state, "postgres")):
             if "postmaster.pid" in names:
-                with open(os.path.join(place, "postmaster.pid"), encoding="ascii") as file:
-                    pid = int(file.readline())
+                try:
+                    with open(os.path.join(place, "postmaster.pid"), encoding="ascii") as file:
+                        pid = int(file.readline())
+                except (OSError, ValueError):
+                    return None  # it is coming or going
                 return pid if runs(pid) else None
         return None
 
