@@ -233,10 +233,25 @@ static void on_watchdog(void *arg)
     notify_send("WATCHDOG=1");
 }
 
-static void watch_signals(app *a, uv_signal_t handles[3])
-{
-    static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
+static const int signals[] = { SIGTERM, SIGINT, SIGHUP };
 
+/* Blocked from the first moment until the main thread can hear them: a reload that comes early must not end the daemon. Threads
+ * that are made in between keep them blocked, and so are never interrupted by them. */
+static void mask_signals(int how)
+{
+    sigset_t set;
+
+    sigemptyset(&set);
+    for (size_t i = 0; i < DEPOT_N(signals); i++) {
+        sigaddset(&set, signals[i]);
+    }
+    if (pthread_sigmask(how, &set, NULL) != 0) {
+        abort(); /* cannot fail with these arguments */
+    }
+}
+
+static void watch_signals(app *a, uv_signal_t handles[DEPOT_N(signals)])
+{
     signal(SIGPIPE, SIG_IGN);
     for (size_t i = 0; i < DEPOT_N(signals); i++) {
         uv_signal_init(loop_uv(a->env.loop), &handles[i]);
@@ -274,7 +289,7 @@ void app_protect(void)
 static int run(app *a)
 {
     const app_daemon_options *options = conf_get(host_conf(a->host), "daemon", NULL);
-    uv_signal_t               handles[3];
+    uv_signal_t               handles[DEPOT_N(signals)];
 
     a->env.executor = executor_new((size_t)options->threads, (size_t)options->queue);
     a->env.loop = loop_new();
@@ -289,6 +304,7 @@ static int run(app *a)
     if (pthread_create(&a->life, NULL, life, a) != 0) {
         return 1;
     }
+    mask_signals(SIG_UNBLOCK);
     loop_run(a->env.loop);
     pthread_join(a->life, NULL);
     metrics_collector_remove(scrape, a);
@@ -303,6 +319,7 @@ int app_daemon(const app_paths *paths)
     depot_err      err = { 0 };
     const conf    *c = NULL;
 
+    mask_signals(SIG_BLOCK);
     *a = (app){ .paths = paths, .arena = depot_arena_new(), .started_ms = depot_now_ms() };
     app_self = a;
     conf_problems *problems = conf_problems_new(a->arena);

