@@ -48,13 +48,19 @@ static const depot_plugin core = { .version = "1", .summary = "test", .lua = DEP
 static host_env env = { .state_dir = "/tmp", .node = "n", .data_dir = "/tmp", .conf_dir = "/tmp", .plugin_dir = "/tmp", .worker = true };
 static host    *h;
 
-/* With 200 ms of CPU time and 16 MiB. */
-static inline bool run_text(rig *r, const char *text, const char *arg, int64_t timeout_ms)
+/* With 16 MiB. */
+static inline bool run_with_cpu(rig *r, const char *text, const char *arg, int64_t cpu_ms, int64_t timeout_ms)
 {
     rig_init(r);
     rig_file(r, "t.lua", text);
-    return rig_start(r, &(rig_options){ .host = h, .cpu_max_ms = 200, .memory_max = 16 << 20, .log_max = 4096 }) &&
+    return rig_start(r, &(rig_options){ .host = h, .cpu_max_ms = cpu_ms, .memory_max = 16 << 20, .log_max = 4096 }) &&
            rig_run(r, RUN_FILE, "t.lua", arg, timeout_ms);
+}
+
+/* With 200 ms of CPU time and 16 MiB. */
+static inline bool run_text(rig *r, const char *text, const char *arg, int64_t timeout_ms)
+{
+    return run_with_cpu(r, text, arg, 200, timeout_ms);
 }
 
 static inline bool run_calmly(rig *r, const char *text)
