@@ -42,7 +42,9 @@ if [ -f "$state/depotd.lock" ]; then
     while [ -n "$old" ] && kill -0 "$old" 2>/dev/null && [ $n -lt 100 ]; do n=$((n + 1)); sleep 0.1; done
 fi
 # the cluster of a daemon that was killed may still run; the next start takes it over, but here the folder goes too
-[ -e "$state/postgres/data/postmaster.pid" ] && kill -INT "$(head -n 1 "$state/postgres/data/postmaster.pid")" 2>/dev/null && sleep 2
+server=$(head -n 1 "$state/postgres/data/postmaster.pid" 2>/dev/null || true)
+# the number in a file that was left behind may belong to somebody else by now
+case $(readlink "/proc/${server:-none}/exe" 2>/dev/null) in */postgres*) kill -INT "$server" 2>/dev/null && sleep 2 ;; esac
 cluster=$(readlink -f "$state/postgres" 2>/dev/null || true)
 rm -rf "$top"
 case $cluster in /var/lib/depotd-embedded/?*) rm -rf "$cluster" ;; esac

@@ -215,7 +215,8 @@ static void redact(const builder *b, const conf_value *v)
     }
     if (v->field->type == DEPOT_T_SECRET) {
         log_redact_add(v->text);
-    } else if (v->field->type == DEPOT_T_URL) {
+    }
+    if (v->field->type == DEPOT_T_SECRET || v->field->type == DEPOT_T_URL) { /* a connection string is a secret that holds one */
         (void)conf_mask_url(b->c->arena, v->text, &password);
     }
     if (password != NULL) {

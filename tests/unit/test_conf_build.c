@@ -403,9 +403,11 @@ static void secrets_come_from_private_files_only(void)
     is_str(d->url, "postgres://u:s3cret-good@h/d", "secrets may be a part of other values");
     is_str(rig_check(arena, "[database]\npassword = plain-in-file\ndirect_url = http://u:inside-url@h/\n", dir, NULL), "",
            "a secret may stand in the file itself");
-    depot_buf_adds(&line, "from-a-private-file s3cret-good plain-in-file inside-url else");
+    is_str(rig_check(arena, "[database]\npassword = host=h dbname=d password='within a secret'\n", dir, NULL), "",
+           "a secret may be a connection string");
+    depot_buf_adds(&line, "from-a-private-file s3cret-good plain-in-file inside-url else: password within a secret");
     log_redact(&line);
-    is_str(line.data, "*** *** *** *** else", "the log knows all of them");
+    is_str(line.data, "*** *** *** *** else: password ***", "the log knows all of them");
     ok_err(depot_remove_tree(dir, &err), &err, "cleaned up");
 }
 
