@@ -125,4 +125,8 @@ ctl --json task run storage.scrub > "$top/scrub.json"
 ctl --json queue list > "$top/queues.json"
 ctl --json queue dlq > "$top/dlq.json"
 python3 tools/demo_summary.py "$top" "$began" "$ended"
-say "look around: build/depotctl --config $conf --state $state job list   (log: $top/depotd.log)"
+if [ "${DEMO_KEEP:-no}" = yes ]; then
+    say "look around: $build/depotctl --config $conf --state $state job list   (log: $top/depotd.log)"
+else
+    say "depotd is stopped; DEMO_KEEP=yes make demo leaves it running to look around   (log: $top/depotd.log)"
+fi

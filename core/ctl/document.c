@@ -197,7 +197,13 @@ static void add_option_row(const library *l, const depot_json *option, depot_buf
     document_cell(out, def == NULL || def[0] == '\0' ? "" : depot_strf(l->arena, "`%s`", def));
     depot_buf_adds(out, depot_json_get_bool(option, "required", false) ? "required | " : " | ");
     for (size_t i = 0; env != NULL && i < depot_json_len(env); i++) {
-        depot_buf_addf(out, "%s`%s`", i == 0 ? "" : ", ", depot_json_string(depot_json_at(env, i), NULL));
+        const depot_json *one = depot_json_at(env, i);
+        const char       *section = depot_json_get_str(one, "section", NULL);
+
+        depot_buf_addf(out, "%s`%s`", i == 0 ? "" : ", ", depot_json_get_str(one, "variable", ""));
+        if (section != NULL) {
+            depot_buf_addf(out, " (for %s)", section);
+        }
     }
     depot_buf_addf(out, " | %s | ", depot_json_get_bool(option, "reloadable", false) ? "reload" : "restart");
     document_cell(out, depot_json_get_str(option, "doc", ""));

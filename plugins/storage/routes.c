@@ -114,6 +114,6 @@ const depot_route storage_routes[5] = {
       .reply = verify_reply, .fn = verify_object, .cli = "storage verify <sha>", .doc = "read an object against its name" },
     { .method = "POST", .path = "/v1/refs/{project}/{asset}", .role = DEPOT_OPERATOR, .flags = DEPOT_ROUTE_LONG,
       .request = ref_request, .reply = ref_reply, .fn = add_ref, .cli = "storage ref <project> <asset>",
-      .doc = "write the manifest that ties an object to an asset, in the seeds' layout" },
+      .doc = "write the manifest that ties an object to an asset" },
 };
 /* clang-format on */

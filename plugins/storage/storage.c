@@ -45,7 +45,7 @@ static const depot_service services[] = { { "storage", 1, &storage_service } };
 
 DEPOT_PLUGIN(storage) {
     .version = "1.0",
-    .summary = "content-addressed store in the seeds' layout: durable puts, verified reads",
+    .summary = "content-addressed store of files: durable puts, verified reads",
     .options_size = sizeof(storage_options),
     .options = DEPOT_TABLE(options),
     .services = DEPOT_TABLE(services),
