@@ -15,6 +15,11 @@ say() { printf '\n== %s\n' "$*"; }
 ctl() { "$build/depotctl" --config "$conf" --state "$state" "$@"; }
 field() { python3 -c 'import json,sys; print(json.load(sys.stdin)'"$1"')'; }
 
+case ${DEMO_INPUT:-/} in
+*[[:space:],]*) echo "demo: DEMO_INPUT: the name of the folder may hold no blank and no comma: $DEMO_INPUT" >&2; exit 2 ;;
+esac
+[ -d "${DEMO_INPUT:-/}" ] || { echo "demo: DEMO_INPUT: there is no folder $DEMO_INPUT" >&2; exit 2; }
+
 stop_daemon() {
     if [ -n "${pid:-}" ]; then
         kill "$pid" 2>/dev/null || true
