@@ -85,8 +85,8 @@ def embedded_sql(rig, sql):
     home = os.path.realpath(os.path.join(rig.state, "postgres"))
     with open(os.path.join(home, "secrets", "super.pw"), encoding="ascii") as file:
         password = file.read().strip()
-    port = next(name.rsplit(".", 1)[1] for name in os.listdir(os.path.join(home, "run"))
-                if name.startswith(".s.PGSQL.") and not name.endswith(".lock"))
+    with open(os.path.join(home, "port"), encoding="ascii") as file:  # a killed server may have left a socket of another port
+        port = file.read().strip()
     ran = subprocess.run(["psql", "-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-h", os.path.join(home, "run"), "-p", port,
                           "-U", "depot_super", "-d", "depot", "-c", sql], env=dict(os.environ, PGPASSWORD=password),
                          stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, timeout=60, check=False)
