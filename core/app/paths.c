@@ -3,18 +3,10 @@
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/stat.h>
 #include <unistd.h>
 
 #include "app/app.h"
 #include "config.h"
-
-static bool is_dir(const char *path)
-{
-    struct stat st;
-
-    return stat(path, &st) == 0 && S_ISDIR(st.st_mode);
-}
 
 static const char *absolute(depot_arena *arena, const char *path)
 {
@@ -84,6 +76,7 @@ bool app_find_paths(depot_arena *arena, const app_options *options, app_paths *o
     out->state_dir = folder(arena, state);
     const char *stock = depot_strf(arena, "%s/lua", out->data_dir);
     const char *site = depot_strf(arena, "%.*s/lua", (int)(strrchr(out->conf_dir, '/') - out->conf_dir), out->conf_dir);
-    out->lua_dirs = is_dir(site) && strcmp(site, stock) != 0 ? depot_strf(arena, "%s:%s", site, stock) : stock;
+    /* also while it is not there: a reload sees the first script that is put into it */
+    out->lua_dirs = strcmp(site, stock) != 0 ? depot_strf(arena, "%s:%s", site, stock) : stock;
     return true;
 }
