@@ -45,16 +45,26 @@ static depot_json *database_state(depot_ctx *ctx, depot_arena *arena, bool *ok)
     return depot_json_pack(arena, "{s:s, s:b, s:s}", "name", "database", "ok", *ok ? 1 : 0, "detail", detail);
 }
 
-static depot_json *plugin_state_of(depot_arena *arena, const depot_ctx *plugin, bool *ok)
+static depot_json *plugin_state_of(depot_arena *arena, const depot_ctx *plugin)
 {
     static const char *const names[] = {
         [PLUGIN_LOADED] = "not started yet", [PLUGIN_STARTED] = "runs", [PLUGIN_FAILED] = "failed", [PLUGIN_STOPPED] = "stopped"
     };
     plugin_state state = plugin->state;
 
-    *ok = state == PLUGIN_STARTED;
-    return depot_json_pack(arena, "{s:s, s:b, s:s}", "name", depot_strf(arena, "plugin %s", plugin->name), "ok", *ok ? 1 : 0,
-                           "detail", state == PLUGIN_FAILED ? plugin->failure.msg : names[state]);
+    return depot_json_pack(arena, "{s:s, s:b, s:s}", "name", depot_strf(arena, "plugin %s", plugin->name), "ok",
+                           state == PLUGIN_STARTED ? 1 : 0, "detail", state == PLUGIN_FAILED ? plugin->failure.msg : names[state]);
+}
+
+/* What /ready answers and depotctl status shows: started, every required plugin running, the database answering now. */
+static bool is_ready(host *h, bool database)
+{
+    bool ready = atomic_load(&api_self->ready) && database;
+
+    for (size_t i = 1; i < host_count(h); i++) {
+        ready = ready && (host_plugin(h, i)->state == PLUGIN_STARTED || !host_plugin(h, i)->required);
+    }
+    return ready;
 }
 
 bool api_get_ready(depot_ctx *ctx, depot_req *req, depot_err *err)
@@ -66,11 +76,9 @@ bool api_get_ready(depot_ctx *ctx, depot_req *req, depot_err *err)
 
     (void)err;
     depot_json_add(list, database_state(ctx, arena, &ok));
-    bool ready = atomic_load(&api_self->ready) && ok;
+    bool ready = is_ready(ctx->host, ok);
     for (size_t i = 1; i < host_count(ctx->host); i++) {
-        const depot_ctx *plugin = host_plugin(ctx->host, i);
-        depot_json_add(list, plugin_state_of(arena, plugin, &ok));
-        ready = ready && (ok || !plugin->required);
+        depot_json_add(list, plugin_state_of(arena, host_plugin(ctx->host, i)));
     }
     api_why(why);
     depot_json *body = depot_json_pack(arena, "{s:b, s:o}", "ready", ready ? 1 : 0, "dependencies", list);
@@ -129,7 +137,7 @@ bool api_get_status(depot_ctx *ctx, depot_req *req, depot_err *err)
     depot_json *state = database_state(ctx, arena, &database);
     depot_json *body = depot_json_pack(
         arena, "{s:s, s:s, s:I, s:b, s:s, s:b, s:s, s:I, s:I, s:I, s:I, s:I}", "version", ctx->desc.version, "node", env->node,
-        "uptime_ms", depot_now_ms() - api_self->started_ms, "ready", atomic_load(&api_self->ready) ? 1 : 0, "why", why,
+        "uptime_ms", depot_now_ms() - api_self->started_ms, "ready", is_ready(ctx->host, database) ? 1 : 0, "why", why,
         "database", database ? 1 : 0, "database_detail", depot_json_get_str(state, "detail", ""), "plugins",
         (int64_t)host_count(ctx->host) - 1, "plugins_started", (int64_t)started, "requests_in_flight",
         (int64_t)atomic_load(&api_self->in_flight), "executor_busy", (int64_t)executor_busy(env->executor), "executor_queued",

@@ -106,6 +106,7 @@ def cut_and_back(pg, line):
         time.sleep(1)
         line.cut()
         ok(eventually(15, lambda: rig.api("GET", "/ready").status == 503), "the line is cut: /ready is 503")
+        is_(rig.ctl("status")[0], 3, "and depotctl status says the same by its exit status")
         began = time.monotonic()
         reply = rig.admin("POST", "/jobs", {"job_type": "test.add", "payload_json": {"n": 99}}, timeout=60)
         is_((reply.status, reply.json().get("code")), (503, "DB_UNAVAILABLE"), "a request is answered by a problem document")
