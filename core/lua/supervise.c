@@ -19,6 +19,7 @@ enum {
     BACKOFF_LEAST_MS = 100,
     BACKOFF_MOST_MS = 30000,
     STABLE_MS = 60000,   /* a worker that lived this long ends the backoff */
+    LOAD_TRIES = 3,      /* workers that may end while they load a new set before the set is blamed */
     CAPS_PER_WORKER = 4, /* memory of all scripts of a worker, in limits of one */
 };
 
@@ -113,7 +114,7 @@ static void unlink_worker(scripts *s, worker_proc *w)
 /* Under the lock: what the end of w means for its generation and for the next start. */
 static void judge_end(scripts *s, worker_proc *w, int64_t now)
 {
-    if (w->gen == s->candidate && !w->gen->ready && !w->gen->failed) {
+    if (w->gen == s->candidate && !w->gen->ready && !w->gen->failed && ++w->gen->lost == LOAD_TRIES) {
         (void)DEPOT_FAIL(&w->gen->err, WORKER_LOST, "the worker (process %d) ended while it loaded the scripts",
                          (int)w->pid);
         w->gen->failed = true;

@@ -20,6 +20,7 @@ typedef struct generation {
     depot_handler  *handlers; /* once a worker is ready */
     size_t          n_handlers;
     bool            ready, failed;
+    int             lost; /* workers that ended while they loaded it */
     depot_err       err;
     size_t          refs;
 } generation;

@@ -267,6 +267,7 @@ bool queue_dispatch(depot_ctx *ctx, depot_loop *loop, void *arg, depot_err *err)
 
     (void)err; /* a database that is away is waited for: nothing ends this loop but its stop */
     q->poll_wait_ms = POLL_LEAST_MS;
+    q->retry_wait_ms = RETRY_LEAST_MS;
     while (go_on) {
         depot_err why = { 0 };
         bool      again = false;

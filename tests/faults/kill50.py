@@ -89,22 +89,6 @@ class Load:
         return not self.thread.is_alive()
 
 
-def children(rig):
-    """Workers of this state folder, by their command line."""
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open("/proc/%s/cmdline" % pid, "rb") as file:
-                words = file.read().split(b"\0")
-            with open("/proc/%s/stat" % pid, encoding="utf-8", errors="replace") as file:
-                state = file.read().rpartition(")")[2].split()[0]
-        except OSError:
-            continue
-        if words[0].endswith(b"depotd") and b"--worker" in words and rig.state.encode() in words and state != "Z":
-            found.append(int(pid))
-    return found
-
-
 def kill(rig, target, rng):
     """What was really killed: a server that is not there at the moment cannot be."""
     victims = []
@@ -113,7 +97,7 @@ def kill(rig, target, rng):
     if target in ("depotd", "both"):
         victims.append(("depotd", rig.process.pid if rig.alive() else None))
     if target == "worker":
-        victims.append(("worker", rng.choice(children(rig) or [None])))
+        victims.append(("worker", rng.choice(rig.workers() or [None])))
     hit = []
     for name, pid in victims:
         if pid is not None:
@@ -227,9 +211,12 @@ def main():
         began = time.monotonic()
         hits, ended = batter(rig, options.kills, rng)
         battered = time.monotonic() - began
+        eventually(60, lambda: load.acknowledged or not rig.alive())  # a few kills in a row may leave it no time before
         ok(load.stop(), "the producer ends")
         is_(ended, [], "depotd never ended by itself")
-        if not ok(eventually(60, lambda: rig.alive() and rig.ready()), "ready after the last kill, with no hand lent"):
+        is_(rig.process.poll(), None, "nor after the last kill")
+        if not ok(eventually(60, lambda: not rig.alive() or rig.ready()) and rig.alive(), "ready after the last kill, with no hand lent",
+                  "exit status %s" % rig.process.poll()):
             done()
         jobs, reasons, recorded = verify(rig, load)
         result = store(rig, recorded)
@@ -237,7 +224,7 @@ def main():
         failed = [line for line in rig.log_text().splitlines() if "daemon.start_failed" in line]
         ok(not failed, "no start failed", *failed)
         is_(rig.stop(), 0, "it stops")
-        ok(eventually(5, lambda: not children(rig)), "no worker of a dead daemon is left", children(rig))
+        ok(eventually(5, lambda: not rig.workers()), "no worker of a dead daemon is left", rig.workers())
         is_(rig.postmaster(), None, "and no server")
         like(rig.log_text(), r"daemon\.ready", "the log has each start")
         states = collections.Counter(job[0] for job in jobs.values())

@@ -1,6 +1,7 @@
 """What a daemon owes its surroundings: descriptors that were closed, paths as people type them, secrets of its workers, a reload
 without a plugin that may be missing, tasks that run one at a time."""
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -10,19 +11,6 @@ sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), ".."
 from rig import BUILD, Rig, done, eventually, is_, like, ok, skip  # noqa: E402
 
 CLOSED = 'exec "$0" "$@" <&- >&- 2>&-'
-
-
-def workers(rig):
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open("/proc/%s/cmdline" % pid, "rb") as file:
-                words = file.read().split(b"\0")
-        except OSError:
-            continue
-        if b"--worker" in words and rig.state.encode() in words:
-            found.append(pid)
-    return found
 
 
 def environment_is_closed(pid):
@@ -58,7 +46,7 @@ with Rig(conf=None) as rig:
     like(rig.admin("POST", "/v1/config/reload", {}).text, "also_not_there", "one that may not, does")
     os.unlink(os.path.join(rig.conf, "11.ini"))
 
-    pids = workers(rig)
+    pids = rig.workers()
     ok(len(pids) > 0, "there are workers")
     if os.geteuid() == 0:
         skip("their environment cannot be read by others of the same user", "root may read everything")
@@ -74,5 +62,20 @@ with Rig(conf=None) as rig:
     is_(first[0].status, 200, "a task that runs alone")
     is_((second.status, second.json().get("code")), (409, "LOCKED"), "is not run a second time meanwhile")
     is_(rig.admin("POST", "/v1/tasks/slow.alone/run", {}).status, 200, "but afterwards")
+    is_(rig.stop(), 0, "it stops")
+
+with Rig(conf=None) as rig:
+    rig.write_conf("10.ini", "[plugin http]\n")
+    os.makedirs(os.path.join(rig.dir, "lua", "handlers"))
+    with open(os.path.join(rig.dir, "lua", "handlers", "slow.lua"), "w", encoding="utf-8") as file:
+        file.write("for i = 1, 2e7 do local _ = i end\ndepot.job 'slow' { run = function() end }\n")
+    rig.spawn()
+    for n in (1, 2):
+        pids = eventually(60, rig.workers)
+        ok(pids, "worker %d loads the scripts of a daemon that starts" % n)
+        os.kill(pids[0], signal.SIGKILL)
+        eventually(10, lambda: pids[0] not in rig.workers())
+    ok(eventually(60, lambda: rig.ready() or not rig.alive()) and rig.alive(), "both are killed, and it starts nevertheless")
+    like(rig.log_text(), "worker.lost", "the log has them")
     is_(rig.stop(), 0, "it stops")
 done()

@@ -57,22 +57,10 @@ def produce(rig, which, chance):
         time.sleep(chance.random() * 0.02)
 
 
-def workers(rig):
-    found = []
-    for pid in filter(str.isdigit, os.listdir("/proc")):
-        try:
-            with open("/proc/%s/stat" % pid, encoding="utf-8") as stat, open("/proc/%s/cmdline" % pid, "rb") as cmdline:
-                if int(stat.read().rsplit(")", 1)[1].split()[1]) == rig.process.pid and b"--worker" in cmdline.read():
-                    found.append(int(pid))
-        except (OSError, IndexError, ValueError):
-            pass
-    return found
-
-
 def kill_something(rig, chance):
     what = chance.choice(("worker", "worker", "daemon", "postgres", "both"))
     note("kill: " + what)
-    pids = workers(rig)
+    pids = rig.workers()
     if what == "worker" and pids:
         os.kill(chance.choice(pids), signal.SIGKILL)
     if what in ("postgres", "both") and rig.postmaster():

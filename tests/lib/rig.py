@@ -14,6 +14,7 @@ Without done() there is no plan, so a test that dies early fails. KEEP=1 leaves 
 import http.client
 import json
 import os
+import random
 import re
 import shutil
 import signal
@@ -27,6 +28,7 @@ import traceback
 SRC = os.environ.get("DEPOT_SRC") or os.path.abspath(os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", ".."))
 BUILD = os.environ.get("DEPOT_BUILD") or os.path.join(SRC, "build")
 _points = {"made": 0, "failed": 0}
+_chance = random.SystemRandom()
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))  # the runner's deadline: leave by way of __exit__
 
 
@@ -84,13 +86,31 @@ def eventually(seconds, condition):
         time.sleep(0.05)
 
 
-def free_ports(n):
-    held = [socket.create_server(("127.0.0.1", 0)) for _ in range(n)]
+_reserved = []  # sockets without a use but their names, for the life of this process
+
+
+def _reserve(port):
+    """True when nobody listens there and no other test has it. The name vanishes with the process, however that ends."""
+    mark = socket.socket(socket.AF_UNIX)
     try:
-        return [s.getsockname()[1] for s in held]
-    finally:
-        for s in held:
-            s.close()
+        mark.bind("\0depotd-test-port-%d" % port)
+        socket.create_server(("127.0.0.1", port)).close()
+    except OSError:
+        mark.close()
+        return False
+    _reserved.append(mark)
+    return True
+
+
+def free_ports(n):
+    """Ports of loopback that stay ours also while nobody listens on them: below those that the system gives to outgoing
+    connections (32768 and up), of which any could take the port of a daemon that was just killed."""
+    found = []
+    while len(found) < n:
+        port = _chance.randrange(10000, 32768)
+        if _reserve(port):
+            found.append(port)
+    return found
 
 
 def runs(pid):
@@ -257,6 +277,19 @@ class Rig:
                     return None  # it is coming or going
                 return pid if runs(pid) else None
         return None
+
+    def workers(self):
+        """Pids of the worker processes that work on this state folder, of dead daemons too."""
+        found = []
+        for pid in filter(str.isdigit, os.listdir("/proc")):
+            try:
+                with open("/proc/%s/cmdline" % pid, "rb") as file:
+                    words = file.read().split(b"\0")
+            except OSError:
+                continue
+            if b"--worker" in words and self.state.encode() in words and runs(int(pid)):
+                found.append(int(pid))
+        return found
 
     def _clean(self):
         self.stop(20)

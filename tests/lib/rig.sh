@@ -12,9 +12,8 @@ rig='' rig_all=''
 code='' body='' # what the last `api` or `admin` left
 
 rig_ports() { # N: that many free TCP ports of loopback
-    python3 -c 'import socket, sys
-held = [socket.create_server(("127.0.0.1", 0)) for _ in range(int(sys.argv[1]))]
-print(*(s.getsockname()[1] for s in held))' "$1"
+    PYTHONPATH="$DEPOT_SRC/tests/lib" python3 -c 'import rig, sys
+print(*rig.free_ports(int(sys.argv[1])))' "$1"
 }
 
 rig_new() { # [CONF-FOLDER]: conf.d is copied from there, by default from the one that is shipped

@@ -96,7 +96,7 @@ static void logs_are_told_and_bounded(void)
     is_str(r.log.data, "1 test t.lua:1 a\t1\n2 test t.lua:2 b {\"n\":1}\n2 test t.lua:3 c\n0 test t.lua:4 in {\"x\":2}\n3 test t.lua:4 d {\"k\":\"v\"}\n",
            "level, place, text, fields");
     rig_free(&r);
-    ok(run_text(&r, "for i = 1, 100000 do depot.log.info('line ' .. i) end return 1", "{}", 5000), "a flood does no harm");
+    ok(run_text(&r, "for i = 1, 20000 do depot.log.info('line ' .. i) end return 1", "{}", 60000), "a flood does no harm");
     ok(r.log.len < 8192, "and is cut");
     contains(r.log.data, "has logged more than it may", "which is told");
     rig_free(&r);
