@@ -8,7 +8,7 @@ enum { ANNOUNCE_MAX = 20 };
 /* ---- heartbeat ---- */
 
 typedef struct beats {
-    depot_buf ids, tokens; /* PostgreSQL arrays */
+    depot_buf ids, tokens, ranges; /* items of PostgreSQL arrays: two of jobs, the tokens of ranges */
     size_t    n;
 } beats;
 
@@ -16,6 +16,12 @@ static void beats_drop(beats *b)
 {
     depot_buf_free(&b->ids);
     depot_buf_free(&b->tokens);
+    depot_buf_free(&b->ranges);
+}
+
+static void add_text(depot_buf *to, const char *text)
+{
+    depot_buf_addf(to, "%s%s", to->len == 0 ? "" : ",", text);
 }
 
 static void add_beats(job_list *list, int64_t now, beats *b)
@@ -23,8 +29,13 @@ static void add_beats(job_list *list, int64_t now, beats *b)
     for (job *j = list->first; j != NULL; j = j->next) {
         /* what is due a little later goes along, so that jobs taken together stay together */
         if (!j->is_lost && j->beat_ms - j->lease_ms / 10 <= now) {
-            depot_buf_addf(&b->ids, "%s%s", b->n == 0 ? "{" : ",", j->id);
-            depot_buf_addf(&b->tokens, "%s%s", b->n++ == 0 ? "{" : ",", j->token);
+            if (j->n > 0) {
+                add_text(&b->ranges, j->token);
+            } else {
+                add_text(&b->ids, j->id);
+                add_text(&b->tokens, j->token);
+            }
+            b->n++;
             j->beat_ms = now + j->lease_ms / 3;
         }
     }
@@ -44,12 +55,12 @@ static void beats_again(queue *q, int64_t now)
     pthread_mutex_unlock(&q->lock);
 }
 
-static void drop_if_waiting(queue *q, const char *id)
+static void drop_if_waiting(queue *q, const char *token)
 {
     for (int is_lua = 0; is_lua < 2; is_lua++) {
         for (job *j = q->waiting[is_lua].first, *next; j != NULL; j = next) {
             next = j->next;
-            if (strcmp(j->id, id) == 0) {
+            if (strcmp(j->token, token) == 0) {
                 job_take(&q->waiting[is_lua], j);
                 job_free(j);
             }
@@ -58,15 +69,15 @@ static void drop_if_waiting(queue *q, const char *id)
 }
 
 /* The lease has passed to somebody else: what runs is stopped, its result will be refused. */
-static uint64_t mark_lost(queue *q, const char *id)
+static uint64_t mark_lost(queue *q, const char *token)
 {
     uint64_t script = 0;
 
     pthread_mutex_lock(&q->lock);
-    drop_if_waiting(q, id);
+    drop_if_waiting(q, token);
     for (int is_lua = 0; is_lua < 2; is_lua++) {
         for (job *j = q->running[is_lua].first; j != NULL; j = j->next) {
-            if (strcmp(j->id, id) == 0) {
+            if (strcmp(j->token, token) == 0) {
                 j->is_lost = true;
                 script = j->script_id;
             }
@@ -91,6 +102,11 @@ static int64_t next_beat(queue *q)
     return due;
 }
 
+static depot_val array_of(depot_arena *arena, const depot_buf *items)
+{
+    return DEPOT_TEXT(depot_strf(arena, "{%s}", items->len == 0 ? "" : items->data));
+}
+
 bool care_heartbeat(queue *q, depot_err *err)
 {
     const queue_options                      *o = depot_options(q->ctx);
@@ -112,9 +128,10 @@ bool care_heartbeat(queue *q, depot_err *err)
     if (b.n == 0) {
         return true;
     }
-    if (!depot_sql(q->ctx, arena, "select * from queue.heartbeat($1, $2, $3 * interval '1 millisecond') as lost",
-                   DEPOT_VALS(DEPOT_TEXT(depot_strf(arena, "%s}", b.ids.data)),
-                              DEPOT_TEXT(depot_strf(arena, "%s}", b.tokens.data)), DEPOT_INT(o->lease)),
+    if (!depot_sql(q->ctx, arena,
+                   "select * from queue.heartbeat($1, $2, $4 * interval '1 millisecond') as lost"
+                   " union all select * from queue.heartbeat_chunks($3, $4 * interval '1 millisecond')",
+                   DEPOT_VALS(array_of(arena, &b.ids), array_of(arena, &b.tokens), array_of(arena, &b.ranges), DEPOT_INT(o->lease)),
                    &rows, err)) {
         beats_again(q, now);
         return depot_wrap(err, "extend %zu leases", b.n);

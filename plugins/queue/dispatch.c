@@ -12,11 +12,18 @@ enum {
     RETRY_MOST_MS = 2000,
     LUA_PAUSE_MS = 200,
     RESERVE = 16,
-    C_AHEAD = 4 /* times as many as may run, so that they do not wait for a round trip each */
+    C_AHEAD = 4,       /* times as many as may run, so that they do not wait for a round trip each */
+    CHUNK_JOBS = 1024, /* a chunk has at most as many */
+    RANGES_AHEAD = 2   /* times as many ranges of chunks as may run */
 };
 
 static const char claim_sql[] = "select id, token, queue, job_type, args, attempt, max_attempts, lease_ms"
                                 " from queue.claim($1, $2, $3, $4, $5 * interval '1 millisecond')";
+static const char claim_chunks_sql[] = "select id, token, lo, n, queue, job_type, args, max_attempts, lease_ms"
+                                       " from queue.claim_chunks($1, $2, $3, $4, $5, $6 * interval '1 millisecond')";
+static const char unpack_sql[] = "select queue.unpack($1, $2, $3)";
+static const char held_chunks_sql[] = "select id, token, lo, n, queue, job_type, args, max_attempts, lease_ms"
+                                      " from queue.held_chunks($1, $2 * interval '1 millisecond')";
 static const char held_sql[] = "select id, token, queue, job_type, args, attempt, max_attempts, lease_ms"
                                " from queue.held($1, $2 * interval '1 millisecond')";
 
@@ -36,6 +43,8 @@ static int64_t script_room(queue *q)
 typedef struct wish {
     int64_t     n;
     const char *types;
+    int64_t     ranges; /* of chunks, for C handlers */
+    int64_t     lua;    /* jobs in chunks that are for scripts, and become rows first */
 } wish;
 
 /* Jobs of both kinds are claimed together, so that a claim never has to step over the one kind to find the other;
@@ -48,7 +57,9 @@ static wish wanted(queue *q)
 
     pthread_mutex_lock(&q->lock);
     lua -= (int64_t)q->waiting[1].n;
-    int64_t c = q->n_served == 0 ? 0 : o->c_jobs * C_AHEAD - (int64_t)q->running[0].n - (int64_t)q->waiting[0].n;
+    int64_t held = (int64_t)q->running[0].n + (int64_t)q->waiting[0].n;
+    int64_t c = q->n_served == 0 ? 0 : o->c_jobs * C_AHEAD - held;
+    int64_t ranges = q->n_served == 0 ? 0 : o->c_jobs * RANGES_AHEAD - held;
     bool    draining = q->draining;
     pthread_mutex_unlock(&q->lock);
     lua = q->types.n_scripts == 0 ? 0 : lua;
@@ -58,6 +69,8 @@ static wish wanted(queue *q)
     w.types = c <= 0 ? q->types.of[1] : lua <= 0 ? q->types.of[0] : q->types.all;
     w.n = (c > 0 ? c : 0) + (lua > 0 ? lua : 0);
     w.n = w.n > o->batch ? o->batch : w.n;
+    w.ranges = ranges > 0 ? ranges : 0;
+    w.lua = lua <= 0 || !q->is_short ? 0 : lua > o->batch ? o->batch : lua;
     return w;
 }
 
@@ -118,13 +131,13 @@ static void start_jobs(queue *q)
     }
 }
 
-static bool is_held(queue *q, const char *id)
+static bool is_held(queue *q, const char *token)
 {
     const job_list *lists[] = { &q->waiting[0], &q->waiting[1], &q->running[0], &q->running[1], &q->ended };
 
     for (size_t i = 0; i < DEPOT_N(lists); i++) {
         for (const job *j = lists[i]->first; j != NULL; j = j->next) {
-            if (strcmp(j->id, id) == 0) {
+            if (strcmp(j->token, token) == 0) {
                 return true;
             }
         }
@@ -132,16 +145,16 @@ static bool is_held(queue *q, const char *id)
     return false;
 }
 
-static void take_in(queue *q, const depot_rows *rows, bool may_be_known)
+static void take_in(queue *q, const depot_rows *rows, bool is_range, bool may_be_known)
 {
     for (size_t i = 0; i < depot_rows_count(rows); i++) {
-        job *j = job_new(rows, i);
+        job *j = job_new(rows, i, is_range);
         bool is_ours = types_assign(q, j);
         if (!is_ours) {
             job_set_released(j);
         }
         pthread_mutex_lock(&q->lock);
-        if (may_be_known && is_held(q, j->id)) {
+        if (may_be_known && is_held(q, j->token)) {
             job_free(j);
         } else {
             job_push(is_ours ? &q->waiting[j->is_lua] : &q->ended, j);
@@ -157,33 +170,54 @@ static bool adopt(queue *q, depot_err *err)
 {
     const queue_options                      *o = depot_options(q->ctx);
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    depot_rows                               *rows = NULL;
+    depot_rows                               *jobs = NULL, *ranges = NULL;
+    const depot_val vals[] = { DEPOT_TEXT(q->worker), DEPOT_INT(o->lease) };
 
-    if (!depot_sql(q->ctx, arena, held_sql, DEPOT_VALS(DEPOT_TEXT(q->worker), DEPOT_INT(o->lease)), &rows, err)) {
+    if (!depot_sql(q->ctx, arena, held_sql, vals, DEPOT_N(vals), &jobs, err) ||
+        !depot_sql(q->ctx, arena, held_chunks_sql, vals, DEPOT_N(vals), &ranges, err)) {
         return depot_wrap(err, "look for leases of this daemon");
     }
-    take_in(q, rows, true);
+    take_in(q, jobs, false, true);
+    take_in(q, ranges, true, true);
     q->is_unsure = false;
     return true;
 }
 
-static bool exchange(queue *q, depot_arena *arena, const char *results, const wish *w, depot_rows *rows[2],
-                     depot_err *err)
+/* What goes to the database in one round trip, and what comes back. */
+typedef struct turn_rows {
+    depot_rows *jobs, *chunks, *claimed, *ranges; /* NULL: was not asked */
+} turn_rows;
+
+static bool exchange(queue *q, depot_arena *arena, const finish_batch *results, const wish *w, turn_rows *rows, depot_err *err)
 {
     const queue_options                 *o = depot_options(q->ctx);
     DEPOT_AUTO(depot_db_close) depot_db *db = NULL;
+    const depot_val job_vals[] = { DEPOT_TEXT(results->jobs.data) }, chunk_vals[] = { DEPOT_TEXT(results->chunks.data) };
+    const depot_val unpack_vals[] = { DEPOT_TEXT(q->types.queues), DEPOT_TEXT(q->types.of[1]), DEPOT_INT(w->lua) };
     const depot_val claim_vals[] = { DEPOT_TEXT(q->worker), DEPOT_TEXT(q->types.queues), DEPOT_TEXT(w->types),
                                      DEPOT_INT(w->n), DEPOT_INT(o->lease) };
-    const depot_val finish_vals[] = { DEPOT_TEXT(results) };
-    depot_stmt      stmts[2];
-    depot_rows     *out[2] = { NULL, NULL };
-    size_t          n = 0;
+    const depot_val range_vals[] = { DEPOT_TEXT(q->worker),    DEPOT_TEXT(q->types.queues),         DEPOT_TEXT(q->types.of[0]),
+                                     DEPOT_INT(w->ranges), DEPOT_INT(w->ranges * CHUNK_JOBS), DEPOT_INT(o->lease) };
+    depot_rows     *unpacked = NULL;
+    const struct {
+        bool         wanted;
+        depot_stmt   stmt;
+        depot_rows **out;
+    } all[] = {
+        { results->jobs.len > 0, { finish_sql, job_vals, DEPOT_N(job_vals) }, &rows->jobs },
+        { results->chunks.len > 0, { finish_chunks_sql, chunk_vals, DEPOT_N(chunk_vals) }, &rows->chunks },
+        { w->lua > 0, { unpack_sql, unpack_vals, DEPOT_N(unpack_vals) }, &unpacked },
+        { w->n > 0, { claim_sql, claim_vals, DEPOT_N(claim_vals) }, &rows->claimed },
+        { w->ranges > 0, { claim_chunks_sql, range_vals, DEPOT_N(range_vals) }, &rows->ranges },
+    };
+    depot_stmt  stmts[DEPOT_N(all)];
+    depot_rows *out[DEPOT_N(all)] = { NULL };
+    size_t      n = 0;
 
-    if (results != NULL) {
-        stmts[n++] = (depot_stmt){ finish_sql, finish_vals, DEPOT_N(finish_vals) };
-    }
-    if (w->n > 0) {
-        stmts[n++] = (depot_stmt){ claim_sql, claim_vals, DEPOT_N(claim_vals) };
+    for (size_t i = 0; i < DEPOT_N(all); i++) {
+        if (all[i].wanted) {
+            stmts[n++] = all[i].stmt;
+        }
     }
     if (n == 0) {
         return true;
@@ -191,34 +225,41 @@ static bool exchange(queue *q, depot_arena *arena, const char *results, const wi
     if (!depot_db_open(q->ctx, &db, err) || !depot_db_batch(db, arena, stmts, n, out, err)) {
         return false;
     }
-    rows[0] = results != NULL ? out[0] : NULL;
-    rows[1] = w->n > 0 ? out[n - 1] : NULL;
+    for (size_t i = 0, at = 0; i < DEPOT_N(all); i++) {
+        *all[i].out = all[i].wanted ? out[at++] : NULL;
+    }
     return true;
 }
 
 /* *out_again: there is more to do at once. */
 static bool turn(queue *q, bool *out_again, depot_err *err)
 {
-    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    DEPOT_AUTO(depot_buf_free) depot_buf      results = { 0 };
-    depot_rows                               *rows[2] = { NULL, NULL };
-    size_t                                    n = finish_collect(q, &results);
-    wish                                      w = wanted(q);
+    DEPOT_AUTO(depot_arena_drop) depot_arena  *arena = depot_arena_new();
+    DEPOT_AUTO(finish_batch_drop) finish_batch results = { 0 };
+    turn_rows                                  rows = { 0 };
 
-    if (!exchange(q, arena, n > 0 ? results.data : NULL, &w, rows, err)) {
-        q->is_unsure = q->is_unsure || w.n > 0;
-        return n > 0 && err->code == DEPOT_E_DB ? finish_one_by_one(q, n, err) : false;
+    finish_collect(q, &results);
+    wish w = wanted(q);
+    if (!exchange(q, arena, &results, &w, &rows, err)) {
+        q->is_unsure = q->is_unsure || w.n > 0 || w.ranges > 0;
+        return results.n > 0 && err->code == DEPOT_E_DB ? finish_one_by_one(q, results.n, err) : false;
     }
-    if (n > 0) {
-        finish_settle(q, n, rows[0]);
+    if (results.n > 0) {
+        finish_settle(q, results.n, rows.jobs, rows.chunks);
     }
-    size_t claimed = w.n > 0 ? depot_rows_count(rows[1]) : 0;
+    size_t claimed = w.n > 0 ? depot_rows_count(rows.claimed) : 0, ranges = w.ranges > 0 ? depot_rows_count(rows.ranges) : 0;
+    q->is_short = (int64_t)claimed < w.n;
     if (claimed > 0) {
-        take_in(q, rows[1], false);
+        take_in(q, rows.claimed, false, false);
+    }
+    if (ranges > 0) {
+        take_in(q, rows.ranges, true, false);
+    }
+    if (claimed + ranges > 0) {
         start_jobs(q);
         q->poll_wait_ms = POLL_LEAST_MS;
     }
-    *out_again = w.n > 0 && (int64_t)claimed == w.n;
+    *out_again = (w.n > 0 && (int64_t)claimed == w.n) || (w.ranges > 0 && (int64_t)ranges == w.ranges);
     return true;
 }
 
@@ -268,6 +309,7 @@ bool queue_dispatch(depot_ctx *ctx, depot_loop *loop, void *arg, depot_err *err)
     (void)err; /* a database that is away is waited for: nothing ends this loop but its stop */
     q->poll_wait_ms = POLL_LEAST_MS;
     q->retry_wait_ms = RETRY_LEAST_MS;
+    q->is_short = true;
     while (go_on) {
         depot_err why = { 0 };
         bool      again = false;

@@ -5,22 +5,27 @@
 
 enum { RESULTS_MAX = 500, RESULTS_BYTES = 4 << 20, RETRY_MS = 200 };
 
-const char finish_sql[] = "select job, token, accepted, status, queue, outcome from queue.finish($1)";
+const char finish_sql[] = "select job, token, accepted, status, queue, outcome, 1 as n from queue.finish($1)";
+const char finish_chunks_sql[] = "select chunk as job, outcome <> 'late' as accepted, status, queue, outcome, n from queue.finish_chunks($1)";
 
-size_t finish_collect(queue *q, depot_buf *out)
+void finish_batch_drop(finish_batch *b)
 {
-    size_t n = 0;
+    depot_buf_free(&b->jobs);
+    depot_buf_free(&b->chunks);
+}
 
+void finish_collect(queue *q, finish_batch *out)
+{
     pthread_mutex_lock(&q->lock);
-    for (const job *j = q->ended.first; j != NULL && n < RESULTS_MAX && out->len < RESULTS_BYTES; j = j->next) {
-        depot_buf_adds(out, n++ == 0 ? "[" : ",");
-        depot_buf_add(out, j->result.data, j->result.len);
+    for (const job *j = q->ended.first; j != NULL && out->n < RESULTS_MAX && out->jobs.len + out->chunks.len < RESULTS_BYTES; j = j->next) {
+        depot_buf *to = j->n > 0 ? &out->chunks : &out->jobs;
+        depot_buf_adds(to, to->len == 0 ? "[" : ",");
+        depot_buf_add(to, j->result.data, j->result.len);
+        out->n++;
     }
     pthread_mutex_unlock(&q->lock);
-    if (n > 0) {
-        depot_buf_adds(out, "]");
-    }
-    return n;
+    depot_buf_adds(&out->jobs, out->jobs.len > 0 ? "]" : "");
+    depot_buf_adds(&out->chunks, out->chunks.len > 0 ? "]" : "");
 }
 
 static void drop_first(queue *q)
@@ -51,24 +56,35 @@ static const char *label_of(const depot_rows *rows, size_t row)
     return "other";
 }
 
-void finish_settle(queue *q, size_t n, const depot_rows *rows)
+/* Returns whether any job has died. */
+static bool judged(queue *q, const depot_rows *rows)
 {
     bool any_dead = false;
 
-    for (size_t i = 0; i < depot_rows_count(rows); i++) {
+    for (size_t i = 0; rows != NULL && i < depot_rows_count(rows); i++) {
         bool        accepted = depot_bool(rows, i, "accepted");
         const char *label = accepted ? label_of(rows, i) : "late", *of = depot_text(rows, i, "queue");
+        int64_t     n = depot_int(rows, i, "n");
         if (!accepted && strcmp(depot_text(rows, i, "outcome"), "released") != 0) {
-            depot_log(q->ctx, DEPOT_LOG_WARN, "queue.late_result",
-                      "job %s: its result came after the lease was lost, and is refused", depot_text(rows, i, "job"));
+            depot_log(q->ctx, DEPOT_LOG_WARN, "queue.late_result", "job %s: its result came after the lease was lost, and is refused",
+                      depot_text(rows, i, "job"));
         }
-        depot_count(q->ctx, "depot_queue_jobs_total", DEPOT_LABELS(of == NULL ? "" : of, label), 1);
-        any_dead = any_dead || strcmp(label, "dead") == 0;
+        if (n > 0) {
+            depot_count(q->ctx, "depot_queue_jobs_total", DEPOT_LABELS(of == NULL ? "" : of, label), (double)n);
+        }
+        any_dead = any_dead || (n > 0 && strcmp(label, "dead") == 0);
     }
+    return any_dead;
+}
+
+void finish_settle(queue *q, size_t n, const depot_rows *jobs, const depot_rows *chunks)
+{
+    bool dead = judged(q, jobs), dead_too = judged(q, chunks);
+
     for (size_t i = 0; i < n; i++) {
         drop_first(q);
     }
-    if (any_dead) {
+    if (dead || dead_too) {
         care_announce(q);
     }
 }
@@ -80,11 +96,12 @@ static bool send_first(queue *q, depot_err *err)
 
     pthread_mutex_lock(&q->lock);
     const char *text = depot_strf(arena, "[%s]", q->ended.first->result.data);
+    bool        is_range = q->ended.first->n > 0;
     pthread_mutex_unlock(&q->lock);
-    if (!depot_sql(q->ctx, arena, finish_sql, DEPOT_VALS(DEPOT_TEXT(text)), &rows, err)) {
+    if (!depot_sql(q->ctx, arena, is_range ? finish_chunks_sql : finish_sql, DEPOT_VALS(DEPOT_TEXT(text)), &rows, err)) {
         return false;
     }
-    finish_settle(q, 1, rows);
+    finish_settle(q, 1, rows, NULL);
     return true;
 }
 

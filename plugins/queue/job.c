@@ -18,7 +18,7 @@ static const char *keep(char **at, const char *text)
     return place;
 }
 
-job *job_new(const depot_rows *rows, size_t row)
+job *job_new(const depot_rows *rows, size_t row, bool is_range)
 {
     const char *in_queue = depot_text(rows, row, "queue");
     const char *type = depot_text(rows, row, "job_type");
@@ -31,7 +31,9 @@ job *job_new(const depot_rows *rows, size_t row)
     j->args = keep(&at, args);
     (void)snprintf(j->id, sizeof(j->id), "%s", depot_text(rows, row, "id"));
     (void)snprintf(j->token, sizeof(j->token), "%s", depot_text(rows, row, "token"));
-    j->attempt = depot_int(rows, row, "attempt");
+    j->first = is_range ? depot_int(rows, row, "lo") : 0;
+    j->n = is_range ? depot_int(rows, row, "n") : 0;
+    j->attempt = is_range ? 1 : depot_int(rows, row, "attempt");
     j->max_attempts = depot_int(rows, row, "max_attempts");
     j->lease_ms = depot_int(rows, row, "lease_ms");
     j->beat_ms = depot_now_ms() + j->lease_ms / 3;
@@ -80,44 +82,64 @@ void job_set_released(job *j)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
 
-    set_result(j, head_of(arena, j, "released"), NULL);
+    if (j->n > 0) {
+        range_set_released(j);
+    } else {
+        set_result(j, head_of(arena, j, "released"), NULL);
+    }
 }
 
 /* What a shutdown cut off is not the job's fault. An error that would come again is not retried. */
+depot_json *job_failure(depot_arena *arena, const depot_err *err, const char *place, const char *trace, int64_t cpu_us, bool draining)
+{
+    bool        cut_off = draining && (err->code == DEPOT_E_CANCELED || err->code == DEPOT_E_WORKER_LOST);
+    const char *message = err->hint[0] == '\0' ? err->msg : depot_strf(arena, "%s; %s", err->msg, err->hint);
+    depot_json *doc = depot_json_pack(arena, "{s:s, s:s, s:s, s:I}", "outcome", "failed", "code",
+                                      cut_off ? "WORKER_SHUTDOWN" : depot_err_id(err), "message", message, "cpu_us", cpu_us);
+
+    if (!cut_off) {
+        depot_json_set(doc, "retry", depot_json_str(arena, depot_err_retry(err) == DEPOT_RETRY_NO ? "no" : "yes"));
+    }
+    if (place != NULL && place[0] != '\0') {
+        depot_json_set(doc, "place", depot_json_str(arena, place));
+    }
+    if (trace != NULL && trace[0] != '\0') {
+        depot_json_set(doc, "trace", depot_json_strn(arena, trace, strnlen(trace, TRACE_MAX)));
+    }
+    return doc;
+}
+
 void job_set_failed(job *j, const depot_err *err, const char *place, const char *trace, int64_t cpu_us, bool draining)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    depot_json                               *head = head_of(arena, j, "failed");
-    bool        cut_off = draining && (err->code == DEPOT_E_CANCELED || err->code == DEPOT_E_WORKER_LOST);
-    const char *message = err->hint[0] == '\0' ? err->msg : depot_strf(arena, "%s; %s", err->msg, err->hint);
 
-    depot_json_set(head, "code", depot_json_str(arena, cut_off ? "WORKER_SHUTDOWN" : depot_err_id(err)));
-    depot_json_set(head, "message", depot_json_str(arena, message));
-    depot_json_set(head, "cpu_us", depot_json_int(arena, cpu_us));
-    if (!cut_off) {
-        depot_json_set(head, "retry", depot_json_str(arena, depot_err_retry(err) == DEPOT_RETRY_NO ? "no" : "yes"));
+    if (j->n > 0) {
+        range_set_failed(j, err);
+        return;
     }
-    if (place != NULL && place[0] != '\0') {
-        depot_json_set(head, "place", depot_json_str(arena, place));
-    }
-    if (trace != NULL && trace[0] != '\0') {
-        depot_json_set(head, "trace", depot_json_strn(arena, trace, strnlen(trace, TRACE_MAX)));
-    }
-    set_result(j, head, NULL);
+    depot_json *doc = job_failure(arena, err, place, trace, cpu_us, draining);
+    depot_json_set(doc, "job", depot_json_str(arena, j->id));
+    depot_json_set(doc, "token", depot_json_str(arena, j->token));
+    set_result(j, doc, NULL);
+}
+
+const char *job_result_text(queue *q, depot_arena *arena, const char *result)
+{
+    const queue_options *o = depot_options(q->ctx);
+    size_t               n = strlen(result);
+
+    return (int64_t)n <= o->max_result
+               ? result
+               : depot_strf(arena, "{\"dropped\":\"larger than [plugin queue] max_result\",\"bytes\":%zu}", n);
 }
 
 static void set_succeeded(queue *q, job *j, const char *result, int64_t cpu_us)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    const queue_options                      *o = depot_options(q->ctx);
     depot_json                               *head = head_of(arena, j, "succeeded");
-    size_t                                    n = strlen(result);
 
     depot_json_set(head, "cpu_us", depot_json_int(arena, cpu_us));
-    if ((int64_t)n > o->max_result) {
-        result = depot_strf(arena, "{\"dropped\":\"larger than [plugin queue] max_result\",\"bytes\":%zu}", n);
-    }
-    set_result(j, head, result);
+    set_result(j, head, job_result_text(q, arena, result));
 }
 
 /* ---- scripts ---- */
@@ -130,7 +152,7 @@ static void count_run(queue *q, const job *j)
 
 /* On any thread. The result is put into words outside the lock: nobody else touches a job that runs but for its list.
  * */
-static void end(queue *q, job *j)
+void job_end(queue *q, job *j)
 {
     count_run(q, j);
     pthread_mutex_lock(&q->lock);
@@ -140,7 +162,7 @@ static void end(queue *q, job *j)
     queue_wake();
 }
 
-static bool is_draining(queue *q)
+bool job_is_draining(queue *q)
 {
     pthread_mutex_lock(&q->lock);
     bool draining = q->draining;
@@ -155,9 +177,9 @@ static void on_script_done(void *arg, const depot_script_result *res)
     if (res->ok) {
         set_succeeded(&queue_self, j, res->json, res->cpu_us);
     } else {
-        job_set_failed(j, &res->err, res->where, res->trace, res->cpu_us, is_draining(&queue_self));
+        job_set_failed(j, &res->err, res->where, res->trace, res->cpu_us, job_is_draining(&queue_self));
     }
-    end(&queue_self, j);
+    job_end(&queue_self, j);
 }
 
 static bool run_script(queue *q, job *j, depot_err *err)
@@ -204,13 +226,13 @@ static void run_handler(depot_ctx *ctx, void *arg)
         set_succeeded(&queue_self, j, result == NULL ? "null" : depot_json_text(arena, result), 0);
     } else {
         err.code = seen.args == NULL ? DEPOT_E_BAD_PAYLOAD : err.code == DEPOT_OK ? DEPOT_E_UNKNOWN : err.code;
-        job_set_failed(j, &err, NULL, NULL, 0, is_draining(&queue_self));
+        job_set_failed(j, &err, NULL, NULL, 0, job_is_draining(&queue_self));
     }
-    end(&queue_self, j);
+    job_end(&queue_self, j);
 }
 
 bool job_run(queue *q, job *j, depot_err *err)
 {
     j->started_us = depot_now_us();
-    return j->is_lua ? run_script(q, j, err) : depot_submit(q->ctx, run_handler, j, err);
+    return j->is_lua ? run_script(q, j, err) : depot_submit(q->ctx, j->n > 0 ? range_run : run_handler, j, err);
 }

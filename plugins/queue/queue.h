@@ -46,17 +46,19 @@ typedef struct types {
     const char  *handlers; /* JSON for queue.hello */
 } types;
 
-/* A leased job on its way through this process. One piece of memory together with its texts. */
+/* A leased job on its way through this process, or a range of a chunk's jobs under one lease (n > 0): then id is the chunk's, args
+ * is the array of all its arguments, and first … first + n - 1 are the places. One piece of memory together with its texts. */
 typedef struct job {
     struct job   *prev, *next;     /* in the list that it is in */
     bool          is_lua, is_lost; /* lost: the lease has passed to somebody else */
     const served *handler;         /* of a job in C */
     int64_t       timeout_ms;
+    int64_t       first, n;
     int64_t       attempt, max_attempts, lease_ms;
     int64_t       beat_ms; /* when to extend the lease */
     int64_t       started_us;
     uint64_t      script_id; /* 0: not known yet */
-    depot_buf     result;    /* one object for queue.finish, once it has ended */
+    depot_buf     result;    /* one object for queue.finish or queue.finish_chunks, once it has ended */
     const char   *queue, *type, *args;
     char          id[ID_SIZE], token[ID_SIZE];
 } job;
@@ -88,6 +90,7 @@ typedef struct queue {
     bool    is_unsure;    /* a claim's answer was lost: there may be leases of ours that we do not know */
     int64_t reap_ms;      /* when to reap next */
     int64_t lua_pause_ms; /* no scripts until then: the workers refused one */
+    bool    is_short;     /* the last claim found less than it asked for: jobs of chunks may become rows */
     int64_t poll_wait_ms, retry_wait_ms;
 } queue;
 
@@ -121,19 +124,35 @@ bool types_refresh(queue *q, depot_err *err) DEPOT_MUST_USE;
 bool types_assign(queue *q, job *j);
 
 /* job.c */
-job *job_new(const depot_rows *rows, size_t row);
+job *job_new(const depot_rows *rows, size_t row, bool is_range);
 void job_free(job *j);
 void job_push(job_list *list, job *j);
 void job_take(job_list *list, job *j);
 bool job_run(queue *q, job *j, depot_err *err) DEPOT_MUST_USE; /* hands it out; false: it was not begun */
+void job_end(queue *q, job *j);                                /* it has a result */
+bool job_is_draining(queue *q);
+/* What queue.finish is told of an error: {outcome, code, message, …}. */
+depot_json *job_failure(depot_arena *arena, const depot_err *err, const char *place, const char *trace, int64_t cpu_us, bool draining);
+/* The result as it is kept: of one that is too large, only its size. */
+const char *job_result_text(queue *q, depot_arena *arena, const char *result);
 void job_set_failed(job *j, const depot_err *err, const char *place, const char *trace, int64_t cpu_us, bool draining);
 void job_set_released(job *j); /* was never begun */
 
+/* range.c: the jobs of a range, one after the other */
+void range_run(depot_ctx *ctx, void *job_ptr);
+void range_set_released(job *j);                      /* none was begun */
+void range_set_failed(job *j, const depot_err *err);  /* all fail by it */
+
 /* finish.c: results to the database */
-extern const char finish_sql[]; /* $1: what finish_collect gives */
-/* The first results as one JSON array, and how many they are; they stay in `ended` until they are settled. */
-size_t finish_collect(queue *q, depot_buf *out);
-void   finish_settle(queue *q, size_t n, const depot_rows *rows);             /* the database has judged the first n */
+extern const char finish_sql[], finish_chunks_sql[]; /* $1: what finish_collect gives */
+typedef struct finish_batch {
+    size_t    n;             /* of `ended`, from its beginning: they stay there until they are settled */
+    depot_buf jobs, chunks;  /* one JSON array each; empty: there are none of that kind */
+} finish_batch;
+void   finish_collect(queue *q, finish_batch *out);
+void   finish_batch_drop(finish_batch *b);
+/* The database has judged the first n; rows of either statement, NULL when it was not sent. */
+void   finish_settle(queue *q, size_t n, const depot_rows *jobs, const depot_rows *chunks);
 bool   finish_one_by_one(queue *q, size_t n, depot_err *err) DEPOT_MUST_USE;  /* it refuses them as a batch */
 bool   finish_all(queue *q, int64_t until_ms, depot_err *err) DEPOT_MUST_USE; /* at the stop: everything that is left */
 

@@ -34,6 +34,12 @@ begin
 end
 $$;
 
+-- Comes before every id of that moment and after.
+create function queue.id_least(at timestamptz) returns uuid
+language sql immutable as $$
+    select (lpad(to_hex((extract(epoch from at) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
+$$;
+
 -- 2026-11-20T09:23:33.459721Z
 create function queue.iso(at timestamptz) returns text
 language sql stable as $$
@@ -106,6 +112,131 @@ create view queue.job_attempts as
     union all
     select lease_token, id, attempts, locked_at, null, 'running', null, null, null, locked_by, null
     from queue.jobs where status = 'running';
+
+-- ---- jobs made in bulk ----
+--
+-- Up to 1024 jobs that differ in their arguments alone are one row of queue.chunks, and as long as all goes well nothing is ever
+-- written for one of them: what waits, what is leased and what has succeeded are ranges of places in the chunk. The place is the
+-- last ten bits of a job's id. A job that needs anything else (a retry, a dead letter, a cancel …) becomes a row of queue.jobs with
+-- that id and lives on there: a row of queue.jobs wins over its place in the chunk. docs/decisions/0008 says why.
+
+create function queue.place_of(id uuid) returns integer
+language sql immutable as $$ select ('x' || right(id::text, 3))::bit(12)::integer & 1023 $$;
+
+create function queue.job_at(chunk uuid, place integer) returns uuid
+language sql immutable as $$
+    select (left(chunk::text, 33) || lpad(to_hex(('x' || right(chunk::text, 3))::bit(12)::integer & 3072 | place), 3, '0'))::uuid
+$$;
+
+create function queue.chunk_of(id uuid) returns uuid
+language sql immutable as $$ select queue.job_at(id, 0) $$;
+
+-- Partitions by day of the id: made ahead and dropped whole by queue.keep_partitions. What no day is made for is in *_rest.
+create table queue.chunks (
+    id           uuid primary key check (queue.place_of(id) = 0), -- also the id of its first job
+    queue        text not null check (length(queue) between 1 and 128),
+    job_type     text not null check (length(job_type) between 1 and 200 and job_type ~ '\S'),
+    n            integer not null check (n between 1 and 1024),
+    args         json not null, -- an array of n
+    run_at       timestamptz not null check (run_at between '1970-01-01Z' and '9999-12-30Z'),
+    priority     integer not null check (priority > -2147483648),
+    max_attempts integer not null check (max_attempts > 0),
+    enqueued_by  text,
+    request_id   text
+) partition by range (id);
+create table queue.chunks_rest partition of queue.chunks default;
+
+-- Places lo … lo + n - 1 wait. rank is -priority, as in the index of queue.jobs.
+create table queue.chunk_ready (
+    chunk    uuid not null,
+    lo       integer not null,
+    n        integer not null check (n > 0),
+    queue    text not null,
+    job_type text not null,
+    rank     integer not null,
+    run_at   timestamptz not null,
+    primary key (chunk, lo)
+);
+create index chunk_ready_order on queue.chunk_ready (queue, job_type, rank, run_at, chunk, lo);
+
+-- … are under way under one lease: the first attempt of each.
+create table queue.chunk_leases (
+    token      uuid primary key,
+    chunk      uuid not null,
+    lo         integer not null,
+    n          integer not null check (n > 0),
+    queue      text not null,
+    worker     text not null,
+    started_at timestamptz not null,
+    expires_at timestamptz not null
+);
+create index chunk_leases_chunk on queue.chunk_leases (chunk);
+
+-- … have succeeded at the first attempt, but for those in `others`, which were turned into rows or given back.
+create table queue.chunk_attempts (
+    chunk       uuid not null,
+    lo          integer not null,
+    n           integer not null,
+    token       uuid not null,
+    worker      text not null,
+    started_at  timestamptz not null,
+    finished_at timestamptz not null,
+    others      integer[] not null default '{}',
+    results     json, -- an array of n, when a handler returned anything
+    primary key (chunk, token)
+) partition by range (chunk);
+create table queue.chunk_attempts_rest partition of queue.chunk_attempts default;
+
+-- The jobs of a chunk at places first … last that are not rows of queue.jobs, as if they were. Lists need no arguments, and finding
+-- them costs as much as the chunk is long.
+create function queue.chunk_jobs(of_chunk uuid, first integer, last integer, with_args boolean) returns setof queue.jobs
+language plpgsql stable set jit = off as $$
+begin
+    return query
+    select r.*
+    from queue.chunks c
+    cross join lateral generate_series(greatest(first, 0), least(last, c.n - 1)) p
+    left join queue.chunk_ready w on w.chunk = c.id and p between w.lo and w.lo + w.n - 1
+    left join queue.chunk_leases l on l.chunk = c.id and p between l.lo and l.lo + l.n - 1
+    left join queue.chunk_attempts a on a.chunk = c.id and p between a.lo and a.lo + a.n - 1 and not p = any (a.others)
+    cross join lateral jsonb_populate_record(null::queue.jobs, jsonb_build_object(
+        'id', queue.job_at(c.id, p), 'queue', c.queue, 'job_type', c.job_type, 'payload_json', case when with_args then c.args -> p end,
+        'run_at', c.run_at,        'status', case when w.n is not null then 'queued' when l.n is not null then 'running' else 'succeeded' end,
+        'priority', c.priority, 'max_attempts', c.max_attempts, 'attempts', case when w.n is null then 1 else 0 end, 'uncharged', 0,
+        'lease_token', l.token, 'locked_at', l.started_at, 'locked_by', l.worker, 'lock_expires_at', l.expires_at,
+        'result', case when w.n is null and l.n is null then a.results -> (p - a.lo) end,
+        'enqueued_by', c.enqueued_by, 'request_id', c.request_id, 'created_at', queue.id_time(c.id),
+        'updated_at', coalesce(a.finished_at, l.started_at, queue.id_time(c.id)))) r
+    where c.id = of_chunk and coalesce(w.chunk, l.chunk, a.chunk) is not null
+      and not exists (select from queue.jobs j where j.id = queue.job_at(c.id, p));
+end
+$$;
+
+-- The job, wherever it is.
+create function queue.find(job uuid) returns setof queue.jobs
+language plpgsql stable rows 1 as $$
+begin
+    return query select * from queue.jobs j where j.id = job;
+    if not found then
+        return query select * from queue.chunk_jobs(queue.chunk_of(job), queue.place_of(job), queue.place_of(job), true);
+    end if;
+end
+$$;
+
+-- The attempts of a job, wherever it is.
+create function queue.tries(job uuid) returns setof queue.job_attempts
+language sql stable as $$
+    select * from queue.job_attempts a where a.job_id = job
+    union all
+    select t.token, job, 1, t.started_at, t.finished_at, t.status, null, null,
+           (extract(epoch from t.finished_at - t.started_at) * 1000)::integer, t.worker, null
+    from (select token, lo, n, started_at, null::timestamptz as finished_at, 'running' as status, worker, '{}'::integer[] as others
+          from queue.chunk_leases where chunk = queue.chunk_of(job)
+          union all
+          select token, lo, n, started_at, finished_at, 'succeeded', worker, others
+          from queue.chunk_attempts where chunk = queue.chunk_of(job)) t
+    where queue.place_of(job) between t.lo and t.lo + t.n - 1 and not queue.place_of(job) = any (t.others)
+$$;
 
 -- Results that came after their lease had passed to somebody else: refused, and kept for the timeline.
 create table queue.late_results (

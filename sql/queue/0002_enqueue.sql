@@ -106,7 +106,7 @@ create function queue.replay(job uuid, to_queue text, at timestamptz, actor text
 language sql volatile as $$
     select queue.enqueue(coalesce(to_queue, j.queue), j.job_type, j.payload_json, at, j.priority, j.max_attempts, null, actor,
                          request_id, from_node, j.id)
-    from queue.jobs j where j.id = job
+    from queue.find(job) j
 $$;
 
 -- Only a job that waits can be canceled. Returns its state afterwards; null: there is none.
@@ -115,13 +115,14 @@ language plpgsql volatile as $$
 declare
     in_queue text;
 begin
+    perform queue.single(job);
     update queue.jobs set status = 'canceled', canceled_by = actor, updated_at = clock_timestamp()
     where id = job and status = 'queued' returning queue into in_queue;
     if found then
         insert into queue.tally (queue, canceled) values (in_queue, 1);
         return 'canceled';
     end if;
-    return (select status from queue.jobs where id = job);
+    return (select status from queue.find(job));
 end
 $$;
 

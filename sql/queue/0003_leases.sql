@@ -19,12 +19,15 @@ language plpgsql volatile as $$
 declare
     before text;
     lost   uuid[];
+    n      bigint := 0;
 begin
     select worker_id into before from queue.dispatchers where instance = of_instance for update;
     if before <> worker then
         select array_agg(id) into lost
         from (select id from queue.jobs where status = 'running' and locked_by = before for update skip locked) j;
         perform queue.close_lost(lost, 'the daemon that worked on it was started anew');
+        n := queue.lose_chunks(array(select l.token from queue.chunk_leases l where l.worker = before for update skip locked),
+                               'the daemon that worked on it was started anew');
     end if;
     insert into queue.dispatchers (instance, worker_id, node, queues, types) values (of_instance, worker, of_node, of_queues, of_types)
     on conflict (instance) do update set worker_id = excluded.worker_id, node = excluded.node, queues = excluded.queues,
@@ -32,8 +35,15 @@ begin
     insert into queue.job_types (job_type, max_attempts, handler)
     select h.type, h.max_attempts, h.handler from jsonb_to_recordset(handlers) as h(type text, max_attempts integer, handler text)
     on conflict (job_type) do update set max_attempts = excluded.max_attempts, handler = excluded.handler, seen_at = now();
-    return coalesce(cardinality(lost), 0);
+    return coalesce(cardinality(lost), 0) + n;
 end
+$$;
+
+-- How many jobs of a queue are under way.
+create function queue.running_in(of_queue text) returns bigint
+language sql stable as $$
+    select (select count(*) from queue.jobs j where j.status = 'running' and j.queue = of_queue)
+         + (select coalesce(sum(l.n), 0) from queue.chunk_leases l where l.queue = of_queue)
 $$;
 
 -- How many of `n` jobs each limited queue may start now. Their rows stay locked until the claim commits, so that the
@@ -49,7 +59,7 @@ begin
     order by queue for update;
     select array_agg(b.queue), array_agg(greatest(0, least(b.slots, b.rate))) into queues, left_over
     from (select p.queue,
-                 coalesce(p.max_in_flight - (select count(*) from queue.jobs j where j.status = 'running' and j.queue = p.queue), n) as slots,
+                 coalesce(p.max_in_flight - queue.running_in(p.queue), n) as slots,
                  coalesce(p.max_attempts_per_minute - (select coalesce(sum(t.started), 0) from queue.tally t
                           where t.queue = p.queue and t.at > clock_timestamp() - interval '1 minute'), n) as rate
           from queue.queue_policies p
@@ -76,7 +86,7 @@ language sql volatile as $$
     cross join lateral (
         select s.running, s.started, case when s.running >= p.max_in_flight then 'IN_FLIGHT_EXCEEDED'
                                                 when s.started >= p.max_attempts_per_minute then 'RETRY_RATE_EXCEEDED' end as reason
-        from (select (select count(*) from queue.jobs j where j.status = 'running' and j.queue = p.queue) as running,
+        from (select queue.running_in(p.queue) as running,
                      (select coalesce(sum(t.started), 0) from queue.tally t
                       where t.queue = p.queue and t.at > clock_timestamp() - interval '1 minute') as started) s) w
     where w.reason is not null
@@ -95,9 +105,11 @@ declare
     limited   text[];
     budget    integer[];
     started   bigint;
+    ceiling   integer;
     moment    timestamptz; -- a value, as an index is not asked for what changes while it is read
 begin
     select b.queues, b.left_over into limited, budget from queue.budgets(claim.queues, n) b;
+    ceiling := queue.best_chunk(claim.queues, names, patterns, limited, budget);
     moment := clock_timestamp();
     return query
     with recursive groups(queue, job_type, rank) as (
@@ -114,7 +126,7 @@ begin
         left join queue.queue_policies p on p.queue = g.queue
         left join unnest(limited, budget) b(queue, budget) on b.queue = g.queue
         where (claim.queues is null or g.queue = any (claim.queues)) and not coalesce(p.paused, false)
-          and (g.job_type = any (names) or g.job_type like any (patterns))
+          and (g.job_type = any (names) or g.job_type like any (patterns)) and g.rank <= coalesce(ceiling, g.rank)
     ), due as materialized (
         select j.id, j.run_at, o.queue, o.rank, o.budget, o.lease
         from open o cross join lateral (
@@ -161,7 +173,7 @@ language sql stable as $$
     from queue.jobs j left join queue.queue_policies p on p.queue = j.queue where j.status = 'running' and j.locked_by = worker
 $$;
 
--- Extends the leases; returns the jobs whose lease is lost.
+-- Extends the leases; returns the tokens of those that are lost.
 create function queue.heartbeat(jobs uuid[], tokens uuid[], lease interval) returns setof uuid
 language plpgsql volatile as $$
 begin
@@ -169,23 +181,23 @@ begin
     with held as (select * from unnest(jobs, tokens) as h(id, token)), kept as (
         update queue.jobs j set lock_expires_at = clock_timestamp() + coalesce(p.lease_ms * interval '1 millisecond', lease)
         from held h join queue.jobs o on o.id = h.id left join queue.queue_policies p on p.queue = o.queue
-        where j.id = h.id and j.lease_token = h.token returning j.id
+        where j.id = h.id and j.lease_token = h.token returning j.lease_token
     )
-    select h.id from held h where h.id not in (select k.id from kept k);
+    select h.token from held h where h.token not in (select k.lease_token from kept k);
 end
 $$;
 
--- Attempts whose worker is gone: closed as WORKER_LOST and charged. Their rows must be locked by the caller.
-create function queue.close_lost(lost uuid[], why text) returns void
+-- Attempts whose worker is gone: closed as WORKER_LOST. Their rows must be locked by the caller.
+create function queue.close_lost(lost uuid[], why text, charged boolean default true) returns void
 language sql volatile as $$
     with ended as materialized (
         select e.*, case when not is_last then at + queue.backoff(attempts - uncharged) end as retry_at
-        from (select j.*, clock_timestamp() as at, j.attempts - j.uncharged >= j.max_attempts as is_last
+        from (select j.*, clock_timestamp() as at, charged and j.attempts - j.uncharged >= j.max_attempts as is_last
               from queue.jobs j where j.id = any (lost) and j.status = 'running') e
     ), history as (
         insert into queue.attempts (job_id, attempt_no, token, status, charged, started_at, finished_at, retry_at, worker_id, error_code,
                                     error_message)
-        select id, attempts, lease_token, 'failed', true, locked_at, at, retry_at, locked_by, 'WORKER_LOST', why from ended
+        select id, attempts, lease_token, 'failed', charged, locked_at, at, retry_at, locked_by, 'WORKER_LOST', why from ended
     ), counted as (
         insert into queue.tally (queue, failed, dlq, latency_ms)
         select queue, count(*), count(*) filter (where is_last), sum(extract(epoch from at - locked_at) * 1000)::bigint
@@ -194,6 +206,7 @@ language sql volatile as $$
     update queue.jobs j
     set status = case when e.is_last then 'dlq' else 'queued' end,
         run_at = coalesce(e.retry_at, j.run_at),
+        uncharged = j.uncharged + (not charged)::integer,
         dlq_reason_code = case when e.is_last then 'MAX_ATTEMPTS_EXCEEDED' end, dlq_at = case when e.is_last then e.at end,
         last_error_code = 'WORKER_LOST', last_error_message = why,
         lease_token = null, locked_at = null, locked_by = null, lock_expires_at = null, updated_at = e.at
@@ -206,7 +219,10 @@ create function queue.reap(worker text, most integer default 500, out lost bigin
 language plpgsql volatile as $$
 declare
     ids uuid[];
+    n   bigint;
 begin
+    n := queue.lose_chunks(array(select l.token from queue.chunk_leases l where l.expires_at < clock_timestamp() for update skip locked),
+                           'its lease ran out: the worker that held it is gone');
     select array_agg(id) into ids
     from (select id from queue.jobs where status = 'running' and lock_expires_at < clock_timestamp()
           order by lock_expires_at limit most for update skip locked) j;
@@ -225,7 +241,7 @@ begin
         select 'epoch', queue, sum(started), sum(restarted), sum(succeeded), sum(failed), sum(dlq), sum(canceled), sum(latency_ms)
         from old group by queue;
     end if;
-    lost := coalesce(cardinality(ids), 0);
+    lost := coalesce(cardinality(ids), 0) + n;
     has_dead := exists (select from queue.jobs where status = 'dlq' and announced_at is null);
 end
 $$;

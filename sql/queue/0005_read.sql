@@ -25,6 +25,8 @@ begin
         || case when of_queue is not null then ' and queue = $1' else '' end
         || case when before is not null then ' and id < $2' else '' end || ' order by id desc limit $3) t'
         into page using of_queue, before, n;
+    page := array(select t from (select u.* from unnest(page) u union all select c.* from queue.list_chunk_jobs(of_queue, of_status, before, n) c) t
+                  order by t.id desc limit n);
     last := page[cardinality(page)];
     items := (select json_agg(queue.item(u)) from unnest(page) u);
     return json_build_object('items', coalesce(items, '[]'), 'next_cursor_created_at', queue.iso(last.created_at), 'next_cursor_id', last.id);
@@ -39,7 +41,7 @@ language sql stable as $$
         'worker_id', j.locked_by, 'lock_expires_at', queue.iso(j.lock_expires_at), 'replay_of_job_id', j.replay_of_job_id,
         'key', j.job_key, 'enqueued_by', j.enqueued_by, 'request_id', j.request_id, 'created_at', queue.iso(j.created_at),
         'updated_at', queue.iso(j.updated_at), 'payload_json', j.payload_json, 'result', j.result)
-    from queue.jobs j where j.id = job
+    from queue.find(job) j
 $$;
 
 create function queue.last_error(job uuid) returns json
@@ -55,7 +57,7 @@ language sql stable as $$
         'error_message', a.error_message, 'latency_ms', a.latency_ms, 'worker_id', a.worker_id,
         'suggested_action', case when a.error_code is not null then queue.advice(a.error_code) end,
         'error_place', t.error_place, 'error_trace', t.error_trace) order by a.attempt_no), '[]')
-    from queue.job_attempts a left join queue.attempts t using (job_id, attempt_no) where a.job_id = job
+    from queue.tries(job) a left join queue.attempts t using (job_id, attempt_no)
 $$;
 
 -- Everything that is known to have happened, in order: kind, then what belongs to it.
@@ -64,7 +66,7 @@ language sql stable as $$
     with events(at, place, attempt_no, doc) as (
         select j.created_at, 0, 0, json_build_object('kind', 'Enqueued', 'at', queue.iso(j.created_at), 'by', j.enqueued_by,
             'request_id', j.request_id, 'replay_of_job_id', j.replay_of_job_id, 'key', j.job_key)
-        from queue.jobs j where j.id = job
+        from queue.find(job) j
         union all
         select d.created_at, 1, 0, json_build_object('kind', 'PolicyDecision', 'at', queue.iso(d.created_at), 'id', d.id,
             'decision', d.decision, 'reason_code', d.reason_code, 'details_json', d.details_json)
@@ -74,17 +76,17 @@ language sql stable as $$
             'attempt_no', a.attempt_no, 'status', a.status, 'worker_id', a.worker_id, 'error_code', a.error_code,
             'error_message', a.error_message, 'suggested_action', case when a.error_code is not null then queue.advice(a.error_code) end,
             'latency_ms', a.latency_ms)
-        from queue.job_attempts a where a.job_id = job
+        from queue.tries(job) a
         union all
         select a.finished_at, 3, a.attempt_no, json_build_object('kind', 'Rescheduled', 'at', queue.iso(a.finished_at),
             'attempt_no', a.attempt_no, 'run_at', queue.iso(a.retry_at), 'charged', a.charged)
         from queue.attempts a where a.job_id = job and a.retry_at is not null
         union all
         select j.dlq_at, 4, j.attempts, json_build_object('kind', 'Dead', 'at', queue.iso(j.dlq_at), 'reason_code', j.dlq_reason_code)
-        from queue.jobs j where j.id = job and j.dlq_at is not null
+        from queue.find(job) j where j.dlq_at is not null
         union all
         select j.updated_at, 5, 0, json_build_object('kind', 'Canceled', 'at', queue.iso(j.updated_at), 'by', j.canceled_by)
-        from queue.jobs j where j.id = job and j.status = 'canceled'
+        from queue.find(job) j where j.status = 'canceled'
         union all
         select l.at, 6, 0, json_build_object('kind', 'LateResult', 'at', queue.iso(l.at), 'outcome', l.outcome,
             'error_code', l.error_code, 'refused_as', 'LEASE_LOST')
@@ -100,9 +102,9 @@ create function queue.timeline(job uuid) returns json
 language sql stable as $$
     select json_build_object('job_id', j.id, 'status', j.status, 'queue', j.queue, 'job_type', j.job_type, 'run_at', queue.iso(j.run_at),
         'next_run_at', case when j.status = 'queued' then queue.iso(j.run_at) end,
-        'last_worker_id', (select a.worker_id from queue.job_attempts a where a.job_id = j.id order by a.attempt_no desc limit 1),
+        'last_worker_id', (select a.worker_id from queue.tries(job) a order by a.attempt_no desc limit 1),
         'last_error', queue.last_error(j.id), 'attempts', queue.attempts_of(j.id), 'story', queue.story(j.id))
-    from queue.jobs j where j.id = job
+    from queue.find(job) j
 $$;
 
 -- Why a job that waits does not run, the weightiest first; empty when nothing but its place in line keeps it.
@@ -121,7 +123,7 @@ language sql stable as $$
         select 4, 'NOT_DUE', format('it is due in %s s', ceil(extract(epoch from j.run_at - now()))) where j.run_at > now()
         union all
         select 5, 'IN_FLIGHT_EXCEEDED', format('%s of at most %s jobs of queue %s are running', n, p.max_in_flight, p.queue)
-        from queue.queue_policies p, lateral (select count(*) as n from queue.jobs r where r.status = 'running' and r.queue = p.queue) c
+        from queue.queue_policies p, lateral (select queue.running_in(p.queue) as n) c
         where p.queue = j.queue and n >= p.max_in_flight
         union all
         select 6, 'RETRY_RATE_EXCEEDED', format('%s of at most %s attempts of queue %s have begun in the last minute', n,
@@ -157,18 +159,24 @@ language sql stable as $$
         'waits_for', g, 'lease_owner', j.locked_by, 'lease_expires_at', queue.iso(j.lock_expires_at),
         'ahead', case when j.status = 'queued' and j.run_at <= now() then (
             select count(*) from (select from queue.jobs a where a.status = 'queued' and a.queue = j.queue and a.run_at <= now()
-                                  and (-a.priority, a.run_at, a.id) < (-j.priority, j.run_at, j.id) limit 10000) c) end)
-    from queue.jobs j, lateral queue.gates(j) g where j.id = job
+                                  and (-a.priority, a.run_at, a.id) < (-j.priority, j.run_at, j.id) limit 10000) c)
+            + (select coalesce(sum(case when w.chunk = queue.chunk_of(j.id) then least(w.n, greatest(queue.place_of(j.id) - w.lo, 0)) else w.n end), 0)
+               from queue.chunk_ready w where w.queue = j.queue and w.run_at <= now()
+               and (w.rank, w.run_at, w.chunk) <= (-j.priority, j.run_at, queue.chunk_of(j.id))) end)
+    from queue.find(job) j, lateral queue.gates(j) g
 $$;
 
 -- One object per queue; counts of final states are over all time.
 create function queue.list_queues() returns json
 language sql stable as $$
     with waiting as (
-        select queue, count(*) as queued, count(*) filter (where run_at <= now()) as runnable, min(run_at) as oldest
-        from queue.jobs where status = 'queued' group by queue
+        select w.queue, sum(w.n) as queued, coalesce(sum(w.n) filter (where w.run_at <= now()), 0) as runnable, min(w.run_at) as oldest
+        from (select queue, 1 as n, run_at from queue.jobs where status = 'queued' union all select queue, n, run_at from queue.chunk_ready) w
+        group by w.queue
     ), busy as (
-        select queue, count(*) as running from queue.jobs where status = 'running' group by queue
+        select r.queue, sum(r.n) as running
+        from (select queue, 1 as n from queue.jobs where status = 'running' union all select queue, n from queue.chunk_leases) r
+        group by r.queue
     ), past as (
         select queue, sum(succeeded) as succeeded, sum(dlq) as dlq, sum(canceled) as canceled from queue.tally group by queue
     ), names as (

@@ -1,4 +1,6 @@
 /* jobs.c - a good plugin for tests of the queue: serves job types in C and makes jobs through the service. */
+#include <time.h>
+
 #include "depot/svc_queue.h"
 
 static bool need_queue(depot_ctx *ctx, const depot_queue_v1 **out, depot_err *err)
@@ -22,6 +24,27 @@ static bool refuse(void *arg, const depot_job *job, depot_arena *arena, const de
     (void)arena;
     (void)out_result;
     return DEPOT_FAIL(err, CONFLICT, "job %s is not wanted", job->id);
+}
+
+static bool busy(void *arg, const depot_job *job, depot_arena *arena, const depot_json **out_result, depot_err *err)
+{
+    (void)arg;
+    (void)arena;
+    (void)out_result;
+    return DEPOT_FAIL(err, TIMEOUT, "job %s took too long", job->id);
+}
+
+static bool slow(void *arg, const depot_job *job, depot_arena *arena, const depot_json **out_result, depot_err *err)
+{
+    const struct timespec pause = { .tv_nsec = 10000000 };
+
+    (void)arg;
+    (void)job;
+    (void)arena;
+    (void)out_result;
+    (void)err;
+    (void)nanosleep(&pause, NULL); /* one that a signal cuts short is as good */
+    return true;
 }
 
 static const depot_field make_args[] = {
@@ -60,7 +83,8 @@ static bool start(depot_ctx *ctx, depot_err *err)
     const depot_queue_v1 *queue = NULL;
 
     return need_queue(ctx, &queue, err) && queue->serve("c.echo", echo, NULL, err) &&
-           queue->serve("c.refuse*", refuse, NULL, err);
+           queue->serve("c.refuse*", refuse, NULL, err) && queue->serve("c.slow", slow, NULL, err) &&
+           queue->serve("c.busy", busy, NULL, err);
 }
 
 static const depot_need     needs[] = { { "queue", 1, false } };

@@ -1,0 +1,376 @@
+-- Jobs made in bulk (see queue.chunks): made, leased and ended by ranges; one that goes its own way becomes a row of queue.jobs.
+
+-- ---- making ----
+
+-- args: a JSON array, one job each. Returns the ids of the chunks; job i of a chunk has the id queue.job_at(chunk, i), and every
+-- chunk but the last holds 1024.
+create function queue.enqueue_chunks(queue text, type text, args json, run_at timestamptz default null, priority integer default 0,
+                                     max_attempts integer default null, actor text default null, request_id text default null,
+                                     from_node text default null) returns uuid[]
+language plpgsql volatile set jit = off as $$
+#variable_conflict use_variable
+declare
+    in_queue text := coalesce(queue, 'default');
+    tries    integer := coalesce(max_attempts, (select t.max_attempts from queue.job_types t where t.job_type = type),
+                                 (select p.max_attempts from queue.queue_policies p where p.queue = in_queue), 25);
+    ids      uuid[];
+begin
+    if json_typeof(args) <> 'array' then
+        raise exception 'the arguments of jobs in bulk are one array, this is of type %', json_typeof(args) using errcode = '22023';
+    end if;
+    if position('\u0000' in args::text) > 0 then
+        perform args::jsonb; -- which has no place for it and says so: better here than when a job fails
+    end if;
+    with pieces as materialized (
+        select queue.chunk_of(queue.id_at(clock_timestamp())) as id, p.n, p.list
+        from (select args as list, json_array_length(args) as n where json_array_length(args) between 1 and 1024
+              union all
+              select * from (select ('[' || string_agg(e.value::text, ',' order by e.place) || ']')::json, count(*)::integer
+                             from json_array_elements(args) with ordinality e(value, place)
+                             where json_array_length(args) > 1024
+                             group by (e.place - 1) / 1024 order by (e.place - 1) / 1024) s) p
+    ), made as (
+        insert into queue.chunks (id, queue, job_type, n, args, run_at, priority, max_attempts, enqueued_by, request_id)
+        select p.id, in_queue, type, p.n, p.list, coalesce(run_at, queue.id_time(p.id)), coalesce(priority, 0), tries, actor, request_id
+        from pieces p
+    ), ready as (
+        insert into queue.chunk_ready (chunk, lo, n, queue, job_type, rank, run_at)
+        select p.id, 0, p.n, in_queue, type, -coalesce(priority, 0), coalesce(run_at, queue.id_time(p.id)) from pieces p
+    )
+    select array_agg(p.id order by p.id) into ids from pieces p;
+    perform queue.wake(from_node);
+    return coalesce(ids, '{}');
+end
+$$;
+
+-- For producers, as depot.enqueue: in the caller's own transaction, as the owner.
+create function depot.enqueue_many(queue text, type text, args json, run_at timestamptz default null, priority integer default 0,
+                                   max_attempts integer default null) returns uuid[]
+language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
+    select queue.enqueue_chunks(queue, type, args, run_at, priority, max_attempts, 'sql:' || session_user)
+$$;
+create function depot.job_at(chunk uuid, place integer) returns uuid
+language sql immutable set search_path = pg_catalog, pg_temp as $$ select queue.job_at(chunk, place) $$;
+
+-- ---- taking ----
+
+-- The best rank of due chunks that could be taken now. Jobs that are rows and rank behind it wait for them.
+create function queue.best_chunk(of_queues text[], names text[], patterns text[], limited text[], budget integer[]) returns integer
+language sql stable set enable_seqscan = off set enable_bitmapscan = off as $$
+    with recursive groups(queue, job_type, rank) as (
+        (select r.queue, r.job_type, r.rank from queue.chunk_ready r order by r.queue, r.job_type, r.rank limit 1)
+        union all
+        select x.* from groups g cross join lateral (
+            select r.queue, r.job_type, r.rank from queue.chunk_ready r
+            where (r.queue, r.job_type, r.rank) > (g.queue, g.job_type, g.rank) order by r.queue, r.job_type, r.rank limit 1) x
+    )
+    select min(g.rank) from groups g
+    left join queue.queue_policies p on p.queue = g.queue
+    left join unnest(limited, budget) b(queue, budget) on b.queue = g.queue
+    where (of_queues is null or g.queue = any (of_queues)) and not coalesce(p.paused, false) and coalesce(b.budget, 1) > 0
+      and (g.job_type = any (names) or g.job_type like any (patterns))
+      and exists (select from queue.chunk_ready d where d.queue = g.queue and d.job_type = g.job_type and d.rank = g.rank
+                  and d.run_at <= clock_timestamp())
+$$;
+
+-- Takes ranges of the best rank out of what waits: at most `ranges` of them with `jobs` jobs together, within the limits of their
+-- queues. What is not taken of the last one waits on.
+create function queue.take_ranges(of_queues text[], types text[], ranges integer, jobs bigint)
+    returns table (chunk uuid, lo integer, n integer, queue text)
+language plpgsql volatile set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
+#variable_conflict use_column
+declare
+    names    text[] := array(select t from unnest(types) t where t !~ '[*?]');
+    patterns text[] := array(select queue.glob_like(t) from unnest(types) t where t ~ '[*?]');
+    limited  text[];
+    budget   integer[];
+    best     integer;
+    moment   timestamptz;
+begin
+    if not exists (select from queue.chunk_ready) then
+        return;
+    end if;
+    select b.queues, b.left_over into limited, budget from queue.budgets(of_queues, least(jobs, 2147483647)::integer) b;
+    best := queue.best_chunk(of_queues, names, patterns, limited, budget);
+    moment := clock_timestamp();
+    return query
+    with recursive groups(queue, job_type) as (
+        (select r.queue, r.job_type from queue.chunk_ready r order by r.queue, r.job_type limit 1)
+        union all
+        select x.* from groups g cross join lateral (
+            select r.queue, r.job_type from queue.chunk_ready r
+            where (r.queue, r.job_type) > (g.queue, g.job_type) order by r.queue, r.job_type limit 1) x
+    ), open as materialized (
+        select g.*, coalesce(b.budget, jobs) as budget
+        from groups g
+        left join queue.queue_policies p on p.queue = g.queue
+        left join unnest(limited, budget) b(queue, budget) on b.queue = g.queue
+        where (of_queues is null or g.queue = any (of_queues)) and not coalesce(p.paused, false) and coalesce(b.budget, 1) > 0
+          and (g.job_type = any (names) or g.job_type like any (patterns))
+    ), due as materialized (
+        select d.*, o.budget from open o cross join lateral (
+            select r.chunk, r.lo, r.n, r.queue, r.run_at from queue.chunk_ready r
+            where r.queue = o.queue and r.job_type = o.job_type and r.rank = best and r.run_at <= moment
+            order by r.run_at, r.chunk, r.lo limit ranges for update skip locked) d
+    ), placed as (
+        select d.*, row_number() over w as place, sum(d.n) over w - d.n as before,
+               sum(d.n) over (partition by d.queue order by d.run_at, d.chunk, d.lo) - d.n as before_in_queue
+        from due d window w as (order by d.run_at, d.chunk, d.lo)
+    ), chosen as (
+        select p.chunk, p.lo, p.n, p.queue, least(p.n, jobs - p.before, p.budget - p.before_in_queue)::integer as take
+        from placed p where p.place <= ranges and p.before < jobs and p.before_in_queue < p.budget
+    ), whole as (
+        delete from queue.chunk_ready r using chosen c where r.chunk = c.chunk and r.lo = c.lo and r.n = c.n and c.take = c.n
+        returning c.chunk, c.lo, c.take, c.queue
+    ), part as (
+        update queue.chunk_ready r set lo = r.lo + c.take, n = r.n - c.take from chosen c
+        where r.chunk = c.chunk and r.lo = c.lo and r.n = c.n and c.take < c.n
+        returning c.chunk, c.lo, c.take, c.queue
+    )
+    -- from what was written, not from what was chosen: a range that somebody split since this statement began is locked by us in
+    -- its new shape and not found in its old one
+    select * from whole union all select * from part;
+end
+$$;
+
+-- For handlers in C: ranges with a lease each. args: of the whole chunk.
+create function queue.claim_chunks(worker text, queues text[], types text[], ranges integer, jobs bigint, lease interval)
+    returns table (id uuid, token uuid, lo integer, n integer, queue text, job_type text, args text, max_attempts integer, lease_ms bigint)
+language plpgsql volatile set jit = off as $$
+#variable_conflict use_column
+begin
+    return query
+    with taken as (
+        select t.*, coalesce(p.lease_ms * interval '1 millisecond', lease) as lease
+        from queue.take_ranges(queues, types, ranges, jobs) t left join queue.queue_policies p on p.queue = t.queue
+    ), leased as (
+        insert into queue.chunk_leases (token, chunk, lo, n, queue, worker, started_at, expires_at)
+        select gen_random_uuid(), t.chunk, t.lo, t.n, t.queue, worker, clock_timestamp(), clock_timestamp() + t.lease from taken t
+        returning *
+    ), counted as (
+        insert into queue.tally (queue, started) select l.queue, sum(l.n) from leased l group by l.queue
+    )
+    select l.chunk, l.token, l.lo, l.n, l.queue, c.job_type, c.args::text, c.max_attempts,
+           (extract(epoch from l.expires_at - l.started_at) * 1000)::bigint
+    from leased l join queue.chunks c on c.id = l.chunk order by c.run_at, l.chunk, l.lo;
+end
+$$;
+
+-- For handlers in scripts, whose jobs are rows: moves up to n jobs that wait there. Returns how many.
+create function queue.unpack(of_queues text[], types text[], jobs integer) returns bigint
+language plpgsql volatile set jit = off as $$
+declare
+    moved bigint;
+begin
+    with taken as materialized (select * from queue.take_ranges(of_queues, types, jobs, jobs))
+    insert into queue.jobs (id, queue, job_type, payload_json, run_at, priority, max_attempts, enqueued_by, request_id, created_at, updated_at)
+    select queue.job_at(c.id, e.place::integer - 1), c.queue, c.job_type, e.value, c.run_at, c.priority, c.max_attempts, c.enqueued_by,
+           c.request_id, queue.id_time(c.id), clock_timestamp()
+    from taken t join queue.chunks c on c.id = t.chunk cross join lateral json_array_elements(c.args) with ordinality e(value, place)
+    where e.place > t.lo and e.place <= t.lo + t.n;
+    get diagnostics moved = row_count;
+    return moved;
+end
+$$;
+
+-- A job that waits in a chunk becomes a row. False: it does not wait there.
+create function queue.single(job uuid) returns boolean
+language plpgsql volatile as $$
+declare
+    r queue.chunk_ready;
+    p integer := queue.place_of(job);
+begin
+    delete from queue.chunk_ready w where w.chunk = queue.chunk_of(job) and p between w.lo and w.lo + w.n - 1 returning * into r;
+    if not found then
+        return false;
+    end if;
+    insert into queue.chunk_ready (chunk, lo, n, queue, job_type, rank, run_at)
+    select r.chunk, s.lo, s.n, r.queue, r.job_type, r.rank, r.run_at
+    from (values (r.lo, p - r.lo), (p + 1, r.lo + r.n - p - 1)) s(lo, n) where s.n > 0;
+    insert into queue.jobs (id, queue, job_type, payload_json, run_at, priority, max_attempts, enqueued_by, request_id, created_at, updated_at)
+    select job, c.queue, c.job_type, c.args -> p, c.run_at, c.priority, c.max_attempts, c.enqueued_by, c.request_id, queue.id_time(c.id),
+           clock_timestamp()
+    from queue.chunks c where c.id = r.chunk;
+    return true;
+end
+$$;
+
+-- ---- ending ----
+
+-- Jobs of a lease become rows that run under its token, so that whatever ends an attempt of a row ends theirs.
+create function queue.single_out(l queue.chunk_leases, places integer[]) returns void
+language sql volatile as $$
+    insert into queue.jobs (id, queue, job_type, payload_json, run_at, status, priority, max_attempts, attempts, lease_token, locked_at, locked_by,
+                            lock_expires_at, enqueued_by, request_id, created_at, updated_at)
+    select queue.job_at(c.id, e.place::integer - 1), c.queue, c.job_type, e.value, c.run_at, 'running', c.priority, c.max_attempts, 1, l.token,
+           l.started_at, l.worker, l.expires_at, c.enqueued_by, c.request_id, queue.id_time(c.id), clock_timestamp()
+    from queue.chunks c cross join lateral json_array_elements(c.args) with ordinality e(value, place)
+    where c.id = l.chunk and e.place - 1 = any (places)
+$$;
+
+-- results: [{token, chunk, busy_us, results, others, released}], one for each lease. results: an array of what handlers returned, or
+-- null when none did. others: [{place, outcome …}], members as in queue.finish. released: [{lo, n}] that were never begun. All that is
+-- in neither has succeeded. Gives, for each lease, how many jobs came to which end; `late` when the lease was lost, `known` when this
+-- result had been accepted before and the answer was lost.
+create function queue.finish_chunks(results jsonb) returns table (token uuid, chunk uuid, queue text, outcome text, status text, n bigint)
+language plpgsql volatile set jit = off as $$
+#variable_conflict use_column
+declare
+    r      record;
+    l      queue.chunk_leases;
+    others integer[];
+    given  bigint;
+    known  boolean; -- accepted before, and the answer was lost
+begin
+    for r in select * from jsonb_to_recordset(results) as x(token uuid, chunk uuid, busy_us bigint, results json, others jsonb, released jsonb) loop
+        delete from queue.chunk_leases d where d.token = r.token returning d.* into l;
+        if not found then
+            known := exists (select from queue.chunk_attempts a where a.chunk = r.chunk and a.token = r.token);
+            insert into queue.late_results (job_id, token, outcome) select r.chunk, r.token, 'chunk' where not known and r.busy_us > 0;
+            return query select r.token, r.chunk, null::text, case when known then 'known' else 'late' end, null::text, 1::bigint;
+            continue;
+        end if;
+        others := coalesce(array(select (o ->> 'place')::integer from jsonb_array_elements(r.others) o), '{}');
+        perform queue.single_out(l, others) where others <> '{}';
+        given := coalesce((select sum(g.n) from jsonb_to_recordset(r.released) as g(lo integer, n integer)), 0);
+        insert into queue.chunk_ready (chunk, lo, n, queue, job_type, rank, run_at)
+        select l.chunk, g.lo, g.n, l.queue, c.job_type, -c.priority, c.run_at
+        from jsonb_to_recordset(r.released) as g(lo integer, n integer), queue.chunks c where c.id = l.chunk;
+        if l.n > given then
+            insert into queue.chunk_attempts (chunk, lo, n, token, worker, started_at, finished_at, others, results)
+            select l.chunk, l.lo, l.n, l.token, l.worker, l.started_at, clock_timestamp(),
+                   others || coalesce(array(select generate_series(g.lo, g.lo + g.n - 1)
+                                            from jsonb_to_recordset(r.released) as g(lo integer, n integer)), '{}'), r.results;
+        end if;
+        insert into queue.tally (queue, started, succeeded, latency_ms)
+        values (l.queue, -given, l.n - given - cardinality(others), coalesce(r.busy_us, 0) / 1000);
+        return query
+        select l.token, l.chunk, l.queue, 'succeeded', 'succeeded', l.n - given - cardinality(others)
+        union all
+        select l.token, l.chunk, l.queue, 'released', 'queued', given
+        union all
+        select l.token, l.chunk, l.queue, f.outcome, f.status, count(*)
+        from queue.finish((select jsonb_agg(o || jsonb_build_object('job', queue.job_at(l.chunk, (o ->> 'place')::integer), 'token', l.token))
+                           from jsonb_array_elements(r.others) o)) f
+        group by f.outcome, f.status;
+    end loop;
+end
+$$;
+
+-- Leases whose worker is gone, locked by the caller. Every job of them becomes a row, so that each is leased by itself from here on
+-- and one that kills its worker is found. It is charged when it was the only one of its lease: of several nobody can say which it was.
+create function queue.lose_chunks(tokens uuid[], why text) returns bigint
+language plpgsql volatile set jit = off as $$
+declare
+    l    queue.chunk_leases;
+    lost bigint := 0;
+begin
+    for l in delete from queue.chunk_leases d where d.token = any (tokens) returning d.* loop
+        perform queue.single_out(l, array(select generate_series(l.lo, l.lo + l.n - 1)));
+        perform queue.close_lost(array(select queue.job_at(l.chunk, p) from generate_series(l.lo, l.lo + l.n - 1) p), why, l.n = 1);
+        lost := lost + l.n;
+    end loop;
+    return lost;
+end
+$$;
+
+-- Extends the leases; returns those that are lost.
+create function queue.heartbeat_chunks(tokens uuid[], lease interval) returns setof uuid
+language sql volatile as $$
+    with kept as (
+        update queue.chunk_leases l set expires_at = clock_timestamp() + coalesce(p.lease_ms * interval '1 millisecond', lease)
+        from queue.chunk_leases o left join queue.queue_policies p on p.queue = o.queue
+        where l.token = any (tokens) and o.token = l.token returning l.token
+    )
+    select t from unnest(tokens) t where t not in (select token from kept)
+$$;
+
+-- The leases of a worker: for one that cannot know whether its claim was committed.
+create function queue.held_chunks(of_worker text, lease interval)
+    returns table (id uuid, token uuid, lo integer, n integer, queue text, job_type text, args text, max_attempts integer, lease_ms bigint)
+language sql stable as $$
+    select l.chunk, l.token, l.lo, l.n, l.queue, c.job_type, c.args::text, c.max_attempts,
+           coalesce(p.lease_ms, (extract(epoch from lease) * 1000)::bigint)
+    from queue.chunk_leases l join queue.chunks c on c.id = l.chunk left join queue.queue_policies p on p.queue = l.queue
+    where l.worker = of_worker
+$$;
+
+-- ---- reading ----
+
+-- Jobs of chunks as rows, without their arguments, newest first.
+create function queue.list_chunk_jobs(of_queue text, of_status text, before uuid, most integer) returns setof queue.jobs
+language plpgsql stable set jit = off as $$
+declare
+    c     queue.chunks;
+    last  integer;
+    n     integer;
+    left_ integer := most;
+begin
+    for c in
+        select k.* from queue.chunks k
+        where (of_queue is null or k.queue = of_queue) and (before is null or k.id <= before)
+          and case of_status when 'queued' then exists (select from queue.chunk_ready w where w.chunk = k.id)
+                             when 'running' then exists (select from queue.chunk_leases l where l.chunk = k.id)
+                             when 'succeeded' then exists (select from queue.chunk_attempts a where a.chunk = k.id)
+                             else of_status is null end
+        order by k.id desc
+    loop
+        last := c.n - 1;
+        while left_ > 0 and last >= 0 loop
+            return query select * from queue.chunk_jobs(c.id, last - most + 1, last, false) j
+                         where (of_status is null or j.status = of_status) and (before is null or j.id < before)
+                         order by j.id desc limit left_;
+            get diagnostics n = row_count;
+            left_ := left_ - n;
+            last := last - most;
+        end loop;
+        exit when left_ = 0;
+    end loop;
+end
+$$;
+
+-- ---- partitions ----
+
+-- The days from yesterday to a week ahead get theirs, and those that ended more than `keep` ago, with nothing left that waits or runs,
+-- are dropped whole. As the owner: the daemon's role may not.
+create function queue.keep_partitions(keep interval) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    today date := (now() at time zone 'UTC')::date;
+    d     date;
+    part  text;
+begin
+    if not pg_try_advisory_xact_lock(7233176823643) then
+        return;
+    end if;
+    for d in select generate_series(today - 1, today + 7, interval '1 day')::date loop
+        foreach part in array array['chunks', 'chunk_attempts'] loop
+            if to_regclass(format('queue.%s_%s', part, to_char(d, 'YYYYMMDD'))) is null then
+                begin
+                    execute format('create table queue.%1$s_%2$s partition of queue.%1$s for values from (%3$L) to (%4$L)', part,
+                                   to_char(d, 'YYYYMMDD'), queue.id_least(d::timestamp at time zone 'UTC'),
+                                   queue.id_least((d + 1)::timestamp at time zone 'UTC'));
+                exception when check_violation then
+                    null; -- *_rest holds some of that day already: they stay there together
+                end;
+            end if;
+        end loop;
+    end loop;
+    for d in
+        select to_date(right(c.relname, 8), 'YYYYMMDD') from pg_class c join pg_inherits i on i.inhrelid = c.oid
+        where i.inhparent = 'queue.chunks'::regclass and c.relname ~ '_\d{8}$' and to_date(right(c.relname, 8), 'YYYYMMDD') + 1 < now() - keep
+    loop
+        if not exists (select from queue.chunk_ready r where r.chunk < queue.id_least((d + 1)::timestamp at time zone 'UTC'))
+           and not exists (select from queue.chunk_leases l where l.chunk < queue.id_least((d + 1)::timestamp at time zone 'UTC')) then
+            execute format('drop table queue.chunks_%s', to_char(d, 'YYYYMMDD'));
+            execute format('drop table if exists queue.chunk_attempts_%s', to_char(d, 'YYYYMMDD'));
+        end if;
+    end loop;
+end
+$$;
+select queue.keep_partitions('100 years');
+
+revoke all on all functions in schema queue from public;
+revoke all on function depot.enqueue_many(text, text, json, timestamptz, integer, integer), depot.job_at(uuid, integer) from public;
+grant execute on all functions in schema queue to depot;
+grant execute on function depot.enqueue_many(text, text, json, timestamptz, integer, integer), depot.job_at(uuid, integer) to depot;

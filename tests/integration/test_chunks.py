@@ -1,0 +1,146 @@
+"""Jobs made in bulk: one row for up to 1024, and each of them as good as any other job: retried, buried, canceled, replayed, explained,
+limited, given back and closed when its worker is lost. Handlers in C and in Lua. One embedded cluster."""
+import json
+import os
+import sys
+
+sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
+from rig import BUILD, Rig, done, eventually, is_, like, ok  # noqa: E402
+from servers import embedded_sql  # noqa: E402
+
+CONF = """
+[plugin jobs]
+file = %s
+
+[plugin queue]
+lease = 3s
+reap_interval = 500ms
+
+[queue narrow]
+max_in_flight = 7
+""" % os.path.join(BUILD, "tests", "plugins", "jobs.so")
+
+LUA = """
+depot.job("lua.even") {
+  run = function(job)
+    if job.args.n %% 2 == 1 then job:fail("BAD_PAYLOAD", "odd", { retry = "no" }) end
+    return job.args.n
+  end,
+}
+""".replace("%%", "%")
+
+
+def bulk(rig, queue, type_, args, more=""):
+    """The ids of the jobs, in the order of their arguments."""
+    rows = embedded_sql(rig, "select unnest(depot.enqueue_many('%s', '%s', '%s'%s))" % (queue, type_, json.dumps(args), more))
+    return [embedded_sql(rig, "select depot.job_at('%s', %d)" % (rows[i // 1024][0], i % 1024))[0][0] for i in range(len(args))] \
+        if len(args) < 50 else rows
+
+
+def states(rig, queue):
+    """How many jobs of a queue are in which state, by its figures over all time."""
+    for row in rig.admin("GET", "/queues").json():
+        if row["queue"] == queue:
+            return {name: row[name] for name in ("queued", "running", "succeeded", "dlq", "canceled") if row[name]}
+    return {}
+
+
+def in_c(rig):
+    ids = bulk(rig, "c", "c.echo", [{"n": 1}, [2, "]"], "a \"[,] b", None, 5.5])
+    ok(eventually(20, lambda: states(rig, "c") == {"succeeded": 5}), "a handler in C runs each", states(rig, "c"))
+    replies = [rig.admin("GET", "/jobs/" + name).json() for name in ids]
+    is_([r["payload_json"] for r in replies], [{"n": 1}, [2, "]"], "a \"[,] b", None, 5.5], "each is found by its id, with its arguments")
+    is_([r["result"]["args"] for r in replies], [{"n": 1}, [2, "]"], "a \"[,] b", None, 5.5], "got them")
+    is_([r["result"]["id"] for r in replies], ids, "and its id")
+    story = rig.admin("GET", "/jobs/%s/timeline" % ids[3]).json()
+    is_([(a["attempt_no"], a["status"]) for a in story["attempts"]], [(1, "succeeded")], "the timeline has its attempt")
+    is_([e["kind"] for e in story["story"]], ["Enqueued", "Attempt"], "and what happened")
+    is_(embedded_sql(rig, "select count(*) from queue.jobs where queue = 'c'"), [("0",)], "no row was written for any of them")
+    page = rig.admin("GET", "/jobs?queue=c&limit=3").json()
+    is_([j["id"] for j in page["items"]], ids[:1:-1], "lists have them, newest first")
+    page = rig.admin("GET", "/jobs?queue=c&limit=3&cursor_created_at=%s&cursor_id=%s" % (
+        page["next_cursor_created_at"].replace("+", "%2B"), page["next_cursor_id"])).json()
+    is_([j["id"] for j in page["items"]], ids[1::-1], "page by page")
+    again = rig.admin("POST", "/jobs/%s/replay" % ids[0], {}).json()["new_job_id"]
+    ok(eventually(10, lambda: rig.admin("GET", "/jobs/" + again).json()["status"] == "succeeded"), "one is replayed")
+
+
+def exceptions(rig):
+    ids = bulk(rig, "bad", "c.busy", [1, 2, 3], ", null, 0, 1")
+    ok(eventually(20, lambda: states(rig, "bad") == {"dlq": 3}), "jobs that fail at their last attempt are dead letters", states(rig, "bad"))
+    job = rig.admin("GET", "/jobs/%s/explain" % ids[1]).json()
+    is_((job["status"], job["dlq_reason_code"], job["last_error"]["error_code"]), ("dlq", "MAX_ATTEMPTS_EXCEEDED", "TIMEOUT"), "each with its reason")
+    like(job["last_error"]["error_message"], ids[1], "and its own message")
+    ids = bulk(rig, "bad3", "c.refuse", [1, 2])
+    ok(eventually(20, lambda: states(rig, "bad3") == {"dlq": 2}), "so are those whose error would come again", states(rig, "bad3"))
+    ids = bulk(rig, "bad2", "c.busy", [1, 2])
+    ok(eventually(20, lambda: rig.admin("GET", "/jobs/" + ids[0]).json()["attempts"] >= 2), "others are tried again, one by one")
+    later = bulk(rig, "later", "c.echo", list(range(9)), ", now() + interval '1 hour', 5")
+    job = rig.admin("GET", "/jobs/%s/explain" % later[4]).json()
+    is_((job["status"], job["waits_for"][0]["code"]), ("queued", "NOT_DUE"), "one that waits is explained")
+    is_(rig.admin("POST", "/jobs/%s/cancel" % later[4], {}).json()["status"], "canceled", "and canceled")
+    is_(states(rig, "later"), {"queued": 8, "canceled": 1}, "alone")
+    is_(rig.admin("GET", "/jobs/%s" % later[3]).json()["priority"], 5, "its neighbour is as it was")
+    gone = later[0][:-3] + "3ff"
+    is_(rig.admin("GET", "/jobs/" + gone).status, 404, "there is no job at a place that the chunk does not have")
+
+
+def in_lua(rig):
+    bulk(rig, "lua", "lua.even", [{"n": n} for n in range(60)])
+    ok(eventually(30, lambda: states(rig, "lua") == {"succeeded": 30, "dlq": 30}), "a handler in Lua runs each", states(rig, "lua"))
+
+
+def limits(rig):
+    chunks = bulk(rig, "narrow", "c.echo", [{"n": n} for n in range(2500)])
+    is_(len(chunks), 3, "2500 jobs are three chunks")
+    most = 0
+
+    def ended():
+        nonlocal most
+        most = max(most, int(embedded_sql(rig, "select queue.running_in('narrow')")[0][0]))
+        return states(rig, "narrow") == {"succeeded": 2500}
+
+    ok(eventually(60, ended), "a limit of 7 lets all of them run", states(rig, "narrow"))
+    ok(most <= 7, "never more than 7 at a time", most)
+
+
+def killed(rig):
+    """Ranges under way when the daemon dies: none is lost, none is counted twice, none is charged that may not have run."""
+    embedded_sql(rig, "select depot.enqueue_many('killed', 'c.slow', (select json_agg(g) from generate_series(1, 300) g), max_attempts => 1)")
+    ok(eventually(20, lambda: int(embedded_sql(rig, "select coalesce(sum(n), 0) from queue.chunk_leases where queue = 'killed'")[0][0]) > 0),
+       "a range is under way")
+    rig.kill()
+    rig.start()
+    ok(eventually(60, lambda: states(rig, "killed") == {"succeeded": 300}), "after a kill all of them end well, with one attempt allowed",
+       states(rig, "killed"))
+    rows = embedded_sql(rig, "select status, charged, error_code, count(*) from queue.attempts t where exists (select from queue.jobs j"
+                             " where j.id = t.job_id and j.queue = 'killed') group by 1, 2, 3 order by 1, 2")
+    ok(any(r[:3] == ("failed", "f", "WORKER_LOST") for r in rows), "what was cut off is told, and not charged", rows)
+    ok(not any(r[1] == "t" and r[0] == "failed" for r in rows), "as nobody knows which of them ran", rows)
+
+
+def drained(rig):
+    embedded_sql(rig, "select depot.enqueue_many('drained', 'c.slow', (select json_agg(g) from generate_series(1, 300) g))")
+    ok(eventually(20, lambda: int(embedded_sql(rig, "select coalesce(sum(n), 0) from queue.chunk_leases where queue = 'drained'")[0][0]) > 0),
+       "a range is under way")
+    is_(rig.stop(), 0, "a stop waits for one job, not for the range")
+    rig.start()
+    is_(embedded_sql(rig, "select count(*) from queue.attempts t where exists (select from queue.jobs j where j.id = t.job_id"
+                          " and j.queue = 'drained')"), [("0",)], "and nothing of it is lost")
+    ok(eventually(60, lambda: states(rig, "drained") == {"succeeded": 300}), "what was given back runs after the start", states(rig, "drained"))
+
+
+with Rig() as r:
+    r.write_conf("50-test.ini", CONF)
+    os.makedirs(os.path.join(r.dir, "lua", "handlers"))
+    with open(os.path.join(r.dir, "lua", "handlers", "even.lua"), "w", encoding="utf-8") as file:
+        file.write(LUA)
+    r.start()
+    in_c(r)
+    exceptions(r)
+    in_lua(r)
+    limits(r)
+    drained(r)
+    killed(r)
+    is_(r.stop(), 0, "it stops")
+done()
