@@ -14,7 +14,8 @@ enum {
     RESERVE = 16,
     C_AHEAD = 4,       /* times as many as may run, so that they do not wait for a round trip each */
     CHUNK_JOBS = 1024, /* a chunk has at most as many */
-    RANGES_AHEAD = 2   /* times as many ranges of chunks as may run */
+    LINGER_MS = 5,     /* results of ranges wait as long for more of them, while there is work in hand */
+    RANGES_AHEAD = 8   /* times as many ranges of chunks as may run, taken when half of them are done */
 };
 
 static const char claim_sql[] = "select id, token, queue, job_type, args, attempt, max_attempts, lease_ms"
@@ -59,7 +60,7 @@ static wish wanted(queue *q)
     lua -= (int64_t)q->waiting[1].n;
     int64_t held = (int64_t)q->running[0].n + (int64_t)q->waiting[0].n;
     int64_t c = q->n_served == 0 ? 0 : o->c_jobs * C_AHEAD - held;
-    int64_t ranges = q->n_served == 0 ? 0 : o->c_jobs * RANGES_AHEAD - held;
+    int64_t ahead = q->n_served == 0 ? 0 : o->c_jobs * RANGES_AHEAD;
     bool    draining = q->draining;
     pthread_mutex_unlock(&q->lock);
     lua = q->types.n_scripts == 0 ? 0 : lua;
@@ -69,7 +70,7 @@ static wish wanted(queue *q)
     w.types = c <= 0 ? q->types.of[1] : lua <= 0 ? q->types.of[0] : q->types.all;
     w.n = (c > 0 ? c : 0) + (lua > 0 ? lua : 0);
     w.n = w.n > o->batch ? o->batch : w.n;
-    w.ranges = ranges > 0 ? ranges : 0;
+    w.ranges = held <= ahead / 2 ? ahead - held : 0;
     w.lua = lua <= 0 || !q->is_short ? 0 : lua > o->batch ? o->batch : lua;
     return w;
 }
@@ -278,6 +279,19 @@ static void give_back_waiting(queue *q)
     pthread_mutex_unlock(&q->lock);
 }
 
+/* A range takes about a millisecond, and the database a part of one for each round trip: with more ranges in hand nobody is in a
+ * hurry. Single jobs are. */
+static bool may_linger(queue *q)
+{
+    pthread_mutex_lock(&q->lock);
+    bool may = q->waiting[0].first != NULL && q->waiting[0].first->n > 0 && !q->draining;
+    for (const job *j = q->ended.first; may && j != NULL; j = j->next) {
+        may = j->n > 0;
+    }
+    pthread_mutex_unlock(&q->lock);
+    return may && depot_now_ms() < q->exchange_ms + LINGER_MS;
+}
+
 static bool step(queue *q, bool *out_again, depot_err *err)
 {
     give_back_waiting(q);
@@ -286,7 +300,13 @@ static bool step(queue *q, bool *out_again, depot_err *err)
         return false;
     }
     start_jobs(q);
-    return turn(q, out_again, err) && care_reap(q, err);
+    if (may_linger(q)) {
+        q->poll_wait_ms = LINGER_MS;
+        return true;
+    }
+    bool ok = turn(q, out_again, err) && care_reap(q, err);
+    q->exchange_ms = depot_now_ms();
+    return ok;
 }
 
 static int64_t pause_of(queue *q, bool again)

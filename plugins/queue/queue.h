@@ -91,6 +91,7 @@ typedef struct queue {
     int64_t reap_ms;      /* when to reap next */
     int64_t lua_pause_ms; /* no scripts until then: the workers refused one */
     bool    is_short;     /* the last claim found less than it asked for: jobs of chunks may become rows */
+    int64_t exchange_ms;  /* when the database was last asked */
     int64_t poll_wait_ms, retry_wait_ms;
 } queue;
 

@@ -2,8 +2,8 @@
 
 -- ---- making ----
 
--- args: a JSON array, one job each. Returns the ids of the chunks; job i of a chunk has the id queue.job_at(chunk, i), and every
--- chunk but the last holds 1024.
+-- args: a JSON array, one job each. Returns the ids of the chunks, in order; job i of a chunk has the id queue.job_at(chunk, i). A chunk
+-- holds 1024 jobs, or as many as have a megabyte of arguments.
 create function queue.enqueue_chunks(queue text, type text, args json, run_at timestamptz default null, priority integer default 0,
                                      max_attempts integer default null, actor text default null, request_id text default null,
                                      from_node text default null) returns uuid[]
@@ -23,12 +23,15 @@ begin
     end if;
     with pieces as materialized (
         select queue.chunk_of(queue.id_at(clock_timestamp())) as id, p.n, p.list
-        from (select args as list, json_array_length(args) as n where json_array_length(args) between 1 and 1024
+        from (select args as list, json_array_length(args) as n
+              where json_array_length(args) between 1 and 1024 and length(args::text) <= 1048576
               union all
-              select * from (select ('[' || string_agg(e.value::text, ',' order by e.place) || ']')::json, count(*)::integer
-                             from json_array_elements(args) with ordinality e(value, place)
-                             where json_array_length(args) > 1024
-                             group by (e.place - 1) / 1024 order by (e.place - 1) / 1024) s) p
+              select * from (select ('[' || string_agg(s.value, ',' order by s.place) || ']')::json, count(*)::integer
+                             from (select e.value::text as value, e.place,
+                                          sum(length(e.value::text)) over (order by e.place) / 1048576 as megabyte
+                                   from json_array_elements(args) with ordinality e(value, place)
+                                   where json_array_length(args) > 1024 or length(args::text) > 1048576) s
+                             group by s.megabyte, (s.place - 1) / 1024 order by min(s.place)) g) p
     ), made as (
         insert into queue.chunks (id, queue, job_type, n, args, run_at, priority, max_attempts, enqueued_by, request_id)
         select p.id, in_queue, type, p.n, p.list, coalesce(run_at, queue.id_time(p.id)), coalesce(priority, 0), tries, actor, request_id
@@ -54,23 +57,30 @@ language sql immutable set search_path = pg_catalog, pg_temp as $$ select queue.
 
 -- ---- taking ----
 
--- The best rank of due chunks that could be taken now. Jobs that are rows and rank behind it wait for them.
+-- The best rank of due chunks that could be taken now. Jobs that are rows and rank behind it wait for them. In PL/pgSQL, as all that is
+-- called for each claim: its plans are kept, those of SQL functions are made anew each time.
 create function queue.best_chunk(of_queues text[], names text[], patterns text[], limited text[], budget integer[]) returns integer
-language sql stable set enable_seqscan = off set enable_bitmapscan = off as $$
-    with recursive groups(queue, job_type, rank) as (
-        (select r.queue, r.job_type, r.rank from queue.chunk_ready r order by r.queue, r.job_type, r.rank limit 1)
-        union all
-        select x.* from groups g cross join lateral (
-            select r.queue, r.job_type, r.rank from queue.chunk_ready r
-            where (r.queue, r.job_type, r.rank) > (g.queue, g.job_type, g.rank) order by r.queue, r.job_type, r.rank limit 1) x
-    )
-    select min(g.rank) from groups g
-    left join queue.queue_policies p on p.queue = g.queue
-    left join unnest(limited, budget) b(queue, budget) on b.queue = g.queue
-    where (of_queues is null or g.queue = any (of_queues)) and not coalesce(p.paused, false) and coalesce(b.budget, 1) > 0
-      and (g.job_type = any (names) or g.job_type like any (patterns))
-      and exists (select from queue.chunk_ready d where d.queue = g.queue and d.job_type = g.job_type and d.rank = g.rank
-                  and d.run_at <= clock_timestamp())
+language plpgsql stable set enable_seqscan = off set enable_bitmapscan = off as $$
+begin
+    if not exists (select from queue.chunk_ready) then
+        return null;
+    end if;
+    return (
+        with recursive groups(queue, job_type, rank) as (
+            (select r.queue, r.job_type, r.rank from queue.chunk_ready r order by r.queue, r.job_type, r.rank limit 1)
+            union all
+            select x.* from groups g cross join lateral (
+                select r.queue, r.job_type, r.rank from queue.chunk_ready r
+                where (r.queue, r.job_type, r.rank) > (g.queue, g.job_type, g.rank) order by r.queue, r.job_type, r.rank limit 1) x
+        )
+        select min(g.rank) from groups g
+        left join queue.queue_policies p on p.queue = g.queue
+        left join unnest(limited, budget) b(queue, left_over) on b.queue = g.queue
+        where (of_queues is null or g.queue = any (of_queues)) and not coalesce(p.paused, false) and coalesce(b.left_over, 1) > 0
+          and (g.job_type = any (names) or g.job_type like any (patterns))
+          and exists (select from queue.chunk_ready d where d.queue = g.queue and d.job_type = g.job_type and d.rank = g.rank
+                      and d.run_at <= clock_timestamp()));
+end
 $$;
 
 -- Takes ranges of the best rank out of what waits: at most `ranges` of them with `jobs` jobs together, within the limits of their
@@ -231,11 +241,16 @@ begin
             continue;
         end if;
         others := coalesce(array(select (o ->> 'place')::integer from jsonb_array_elements(r.others) o), '{}');
-        perform queue.single_out(l, others) where others <> '{}';
-        given := coalesce((select sum(g.n) from jsonb_to_recordset(r.released) as g(lo integer, n integer)), 0);
-        insert into queue.chunk_ready (chunk, lo, n, queue, job_type, rank, run_at)
-        select l.chunk, g.lo, g.n, l.queue, c.job_type, -c.priority, c.run_at
-        from jsonb_to_recordset(r.released) as g(lo integer, n integer), queue.chunks c where c.id = l.chunk;
+        if others <> '{}' then
+            perform queue.single_out(l, others);
+        end if;
+        given := 0;
+        if r.released is not null then
+            given := (select sum(g.n) from jsonb_to_recordset(r.released) as g(lo integer, n integer));
+            insert into queue.chunk_ready (chunk, lo, n, queue, job_type, rank, run_at)
+            select l.chunk, g.lo, g.n, l.queue, c.job_type, -c.priority, c.run_at
+            from jsonb_to_recordset(r.released) as g(lo integer, n integer), queue.chunks c where c.id = l.chunk;
+        end if;
         if l.n > given then
             insert into queue.chunk_attempts (chunk, lo, n, token, worker, started_at, finished_at, others, results)
             select l.chunk, l.lo, l.n, l.token, l.worker, l.started_at, clock_timestamp(),
@@ -244,11 +259,10 @@ begin
         end if;
         insert into queue.tally (queue, started, succeeded, latency_ms)
         values (l.queue, -given, l.n - given - cardinality(others), coalesce(r.busy_us, 0) / 1000);
+        return query select * from (values (l.token, l.chunk, l.queue, 'succeeded', 'succeeded', l.n - given - cardinality(others)),
+                                           (l.token, l.chunk, l.queue, 'released', 'queued', given)) v(a, b, c, d, e, m) where v.m > 0;
+        continue when others = '{}';
         return query
-        select l.token, l.chunk, l.queue, 'succeeded', 'succeeded', l.n - given - cardinality(others)
-        union all
-        select l.token, l.chunk, l.queue, 'released', 'queued', given
-        union all
         select l.token, l.chunk, l.queue, f.outcome, f.status, count(*)
         from queue.finish((select jsonb_agg(o || jsonb_build_object('job', queue.job_at(l.chunk, (o ->> 'place')::integer), 'token', l.token))
                            from jsonb_array_elements(r.others) o)) f

@@ -26,6 +26,16 @@ static bool refuse(void *arg, const depot_job *job, depot_arena *arena, const de
     return DEPOT_FAIL(err, CONFLICT, "job %s is not wanted", job->id);
 }
 
+static bool noop(void *arg, const depot_job *job, depot_arena *arena, const depot_json **out_result, depot_err *err)
+{
+    (void)arg;
+    (void)job;
+    (void)arena;
+    (void)out_result;
+    (void)err;
+    return true;
+}
+
 static bool busy(void *arg, const depot_job *job, depot_arena *arena, const depot_json **out_result, depot_err *err)
 {
     (void)arg;
@@ -84,7 +94,7 @@ static bool start(depot_ctx *ctx, depot_err *err)
 
     return need_queue(ctx, &queue, err) && queue->serve("c.echo", echo, NULL, err) &&
            queue->serve("c.refuse*", refuse, NULL, err) && queue->serve("c.slow", slow, NULL, err) &&
-           queue->serve("c.busy", busy, NULL, err);
+           queue->serve("c.busy", busy, NULL, err) && queue->serve("c.noop", noop, NULL, err);
 }
 
 static const depot_need     needs[] = { { "queue", 1, false } };
