@@ -131,7 +131,8 @@ bool care_heartbeat(queue *q, depot_err *err)
     if (!depot_sql(q->ctx, arena,
                    "select * from queue.heartbeat($1, $2, $4 * interval '1 millisecond') as lost"
                    " union all select * from queue.heartbeat_chunks($3, $4 * interval '1 millisecond')",
-                   DEPOT_VALS(array_of(arena, &b.ids), array_of(arena, &b.tokens), array_of(arena, &b.ranges), DEPOT_INT(o->lease)),
+                   DEPOT_VALS(array_of(arena, &b.ids), array_of(arena, &b.tokens), array_of(arena, &b.ranges),
+                              DEPOT_INT(o->lease)),
                    &rows, err)) {
         beats_again(q, now);
         return depot_wrap(err, "extend %zu leases", b.n);

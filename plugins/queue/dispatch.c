@@ -172,7 +172,7 @@ static bool adopt(queue *q, depot_err *err)
     const queue_options                      *o = depot_options(q->ctx);
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
     depot_rows                               *jobs = NULL, *ranges = NULL;
-    const depot_val vals[] = { DEPOT_TEXT(q->worker), DEPOT_INT(o->lease) };
+    const depot_val                           vals[] = { DEPOT_TEXT(q->worker), DEPOT_INT(o->lease) };
 
     if (!depot_sql(q->ctx, arena, held_sql, vals, DEPOT_N(vals), &jobs, err) ||
         !depot_sql(q->ctx, arena, held_chunks_sql, vals, DEPOT_N(vals), &ranges, err)) {
@@ -189,17 +189,21 @@ typedef struct turn_rows {
     depot_rows *jobs, *chunks, *claimed, *ranges; /* NULL: was not asked */
 } turn_rows;
 
-static bool exchange(queue *q, depot_arena *arena, const finish_batch *results, const wish *w, turn_rows *rows, depot_err *err)
+static bool exchange(queue *q, depot_arena *arena, const finish_batch *results, const wish *w, turn_rows *rows,
+                     depot_err *err)
 {
     const queue_options                 *o = depot_options(q->ctx);
     DEPOT_AUTO(depot_db_close) depot_db *db = NULL;
-    const depot_val job_vals[] = { DEPOT_TEXT(results->jobs.data) }, chunk_vals[] = { DEPOT_TEXT(results->chunks.data) };
+    const depot_val                      job_vals[] = { DEPOT_TEXT(results->jobs.data) },
+                    chunk_vals[] = { DEPOT_TEXT(results->chunks.data) };
     const depot_val unpack_vals[] = { DEPOT_TEXT(q->types.queues), DEPOT_TEXT(q->types.of[1]), DEPOT_INT(w->lua) };
     const depot_val claim_vals[] = { DEPOT_TEXT(q->worker), DEPOT_TEXT(q->types.queues), DEPOT_TEXT(w->types),
                                      DEPOT_INT(w->n), DEPOT_INT(o->lease) };
-    const depot_val range_vals[] = { DEPOT_TEXT(q->worker),    DEPOT_TEXT(q->types.queues),         DEPOT_TEXT(q->types.of[0]),
-                                     DEPOT_INT(w->ranges), DEPOT_INT(w->ranges * CHUNK_JOBS), DEPOT_INT(o->lease) };
-    depot_rows     *unpacked = NULL;
+    const depot_val range_vals[] = {
+        DEPOT_TEXT(q->worker), DEPOT_TEXT(q->types.queues),       DEPOT_TEXT(q->types.of[0]),
+        DEPOT_INT(w->ranges),  DEPOT_INT(w->ranges * CHUNK_JOBS), DEPOT_INT(o->lease)
+    };
+    depot_rows *unpacked = NULL;
     const struct {
         bool         wanted;
         depot_stmt   stmt;
@@ -248,7 +252,8 @@ static bool turn(queue *q, bool *out_again, depot_err *err)
     if (results.n > 0) {
         finish_settle(q, results.n, rows.jobs, rows.chunks);
     }
-    size_t claimed = w.n > 0 ? depot_rows_count(rows.claimed) : 0, ranges = w.ranges > 0 ? depot_rows_count(rows.ranges) : 0;
+    size_t claimed = w.n > 0 ? depot_rows_count(rows.claimed) : 0,
+           ranges = w.ranges > 0 ? depot_rows_count(rows.ranges) : 0;
     q->is_short = (int64_t)claimed < w.n;
     if (claimed > 0) {
         take_in(q, rows.claimed, false, false);

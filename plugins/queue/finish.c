@@ -6,7 +6,8 @@
 enum { RESULTS_MAX = 500, RESULTS_BYTES = 4 << 20, RETRY_MS = 200 };
 
 const char finish_sql[] = "select job, token, accepted, status, queue, outcome, 1 as n from queue.finish($1)";
-const char finish_chunks_sql[] = "select chunk as job, outcome <> 'late' as accepted, status, queue, outcome, n from queue.finish_chunks($1)";
+const char finish_chunks_sql[] =
+    "select chunk as job, outcome <> 'late' as accepted, status, queue, outcome, n from queue.finish_chunks($1)";
 
 void finish_batch_drop(finish_batch *b)
 {
@@ -17,7 +18,8 @@ void finish_batch_drop(finish_batch *b)
 void finish_collect(queue *q, finish_batch *out)
 {
     pthread_mutex_lock(&q->lock);
-    for (const job *j = q->ended.first; j != NULL && out->n < RESULTS_MAX && out->jobs.len + out->chunks.len < RESULTS_BYTES; j = j->next) {
+    for (const job *j = q->ended.first;
+         j != NULL && out->n < RESULTS_MAX && out->jobs.len + out->chunks.len < RESULTS_BYTES; j = j->next) {
         depot_buf *to = j->n > 0 ? &out->chunks : &out->jobs;
         depot_buf_adds(to, to->len == 0 ? "[" : ",");
         depot_buf_add(to, j->result.data, j->result.len);
@@ -66,8 +68,8 @@ static bool judged(queue *q, const depot_rows *rows)
         const char *label = accepted ? label_of(rows, i) : "late", *of = depot_text(rows, i, "queue");
         int64_t     n = depot_int(rows, i, "n");
         if (!accepted && strcmp(depot_text(rows, i, "outcome"), "released") != 0) {
-            depot_log(q->ctx, DEPOT_LOG_WARN, "queue.late_result", "job %s: its result came after the lease was lost, and is refused",
-                      depot_text(rows, i, "job"));
+            depot_log(q->ctx, DEPOT_LOG_WARN, "queue.late_result",
+                      "job %s: its result came after the lease was lost, and is refused", depot_text(rows, i, "job"));
         }
         if (n > 0) {
             depot_count(q->ctx, "depot_queue_jobs_total", DEPOT_LABELS(of == NULL ? "" : of, label), (double)n);
@@ -98,7 +100,8 @@ static bool send_first(queue *q, depot_err *err)
     const char *text = depot_strf(arena, "[%s]", q->ended.first->result.data);
     bool        is_range = q->ended.first->n > 0;
     pthread_mutex_unlock(&q->lock);
-    if (!depot_sql(q->ctx, arena, is_range ? finish_chunks_sql : finish_sql, DEPOT_VALS(DEPOT_TEXT(text)), &rows, err)) {
+    if (!depot_sql(q->ctx, arena, is_range ? finish_chunks_sql : finish_sql, DEPOT_VALS(DEPOT_TEXT(text)), &rows,
+                   err)) {
         return false;
     }
     finish_settle(q, 1, rows, NULL);

@@ -90,12 +90,14 @@ void job_set_released(job *j)
 }
 
 /* What a shutdown cut off is not the job's fault. An error that would come again is not retried. */
-depot_json *job_failure(depot_arena *arena, const depot_err *err, const char *place, const char *trace, int64_t cpu_us, bool draining)
+depot_json *job_failure(depot_arena *arena, const depot_err *err, const char *place, const char *trace, int64_t cpu_us,
+                        bool draining)
 {
     bool        cut_off = draining && (err->code == DEPOT_E_CANCELED || err->code == DEPOT_E_WORKER_LOST);
     const char *message = err->hint[0] == '\0' ? err->msg : depot_strf(arena, "%s; %s", err->msg, err->hint);
-    depot_json *doc = depot_json_pack(arena, "{s:s, s:s, s:s, s:I}", "outcome", "failed", "code",
-                                      cut_off ? "WORKER_SHUTDOWN" : depot_err_id(err), "message", message, "cpu_us", cpu_us);
+    depot_json *doc =
+        depot_json_pack(arena, "{s:s, s:s, s:s, s:I}", "outcome", "failed", "code",
+                        cut_off ? "WORKER_SHUTDOWN" : depot_err_id(err), "message", message, "cpu_us", cpu_us);
 
     if (!cut_off) {
         depot_json_set(doc, "retry", depot_json_str(arena, depot_err_retry(err) == DEPOT_RETRY_NO ? "no" : "yes"));

@@ -133,7 +133,8 @@ bool job_run(queue *q, job *j, depot_err *err) DEPOT_MUST_USE; /* hands it out; 
 void job_end(queue *q, job *j);                                /* it has a result */
 bool job_is_draining(queue *q);
 /* What queue.finish is told of an error: {outcome, code, message, …}. */
-depot_json *job_failure(depot_arena *arena, const depot_err *err, const char *place, const char *trace, int64_t cpu_us, bool draining);
+depot_json *job_failure(depot_arena *arena, const depot_err *err, const char *place, const char *trace, int64_t cpu_us,
+                        bool draining);
 /* The result as it is kept: of one that is too large, only its size. */
 const char *job_result_text(queue *q, depot_arena *arena, const char *result);
 void job_set_failed(job *j, const depot_err *err, const char *place, const char *trace, int64_t cpu_us, bool draining);
@@ -141,21 +142,21 @@ void job_set_released(job *j); /* was never begun */
 
 /* range.c: the jobs of a range, one after the other */
 void range_run(depot_ctx *ctx, void *job_ptr);
-void range_set_released(job *j);                      /* none was begun */
-void range_set_failed(job *j, const depot_err *err);  /* all fail by it */
+void range_set_released(job *j);                     /* none was begun */
+void range_set_failed(job *j, const depot_err *err); /* all fail by it */
 
 /* finish.c: results to the database */
 extern const char finish_sql[], finish_chunks_sql[]; /* $1: what finish_collect gives */
 typedef struct finish_batch {
-    size_t    n;             /* of `ended`, from its beginning: they stay there until they are settled */
-    depot_buf jobs, chunks;  /* one JSON array each; empty: there are none of that kind */
+    size_t    n;            /* of `ended`, from its beginning: they stay there until they are settled */
+    depot_buf jobs, chunks; /* one JSON array each; empty: there are none of that kind */
 } finish_batch;
-void   finish_collect(queue *q, finish_batch *out);
-void   finish_batch_drop(finish_batch *b);
+void finish_collect(queue *q, finish_batch *out);
+void finish_batch_drop(finish_batch *b);
 /* The database has judged the first n; rows of either statement, NULL when it was not sent. */
-void   finish_settle(queue *q, size_t n, const depot_rows *jobs, const depot_rows *chunks);
-bool   finish_one_by_one(queue *q, size_t n, depot_err *err) DEPOT_MUST_USE;  /* it refuses them as a batch */
-bool   finish_all(queue *q, int64_t until_ms, depot_err *err) DEPOT_MUST_USE; /* at the stop: everything that is left */
+void finish_settle(queue *q, size_t n, const depot_rows *jobs, const depot_rows *chunks);
+bool finish_one_by_one(queue *q, size_t n, depot_err *err) DEPOT_MUST_USE;  /* it refuses them as a batch */
+bool finish_all(queue *q, int64_t until_ms, depot_err *err) DEPOT_MUST_USE; /* at the stop: everything that is left */
 
 /* care.c: leases kept alive, lost ones reaped, the dead announced */
 bool    care_heartbeat(queue *q, depot_err *err) DEPOT_MUST_USE;

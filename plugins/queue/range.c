@@ -60,13 +60,14 @@ static void add_failure(answers *a, depot_arena *arena, int64_t place, const dep
 
 static void put(job *j, const answers *a, int64_t busy_us)
 {
-    depot_buf_addf(&j->result, "{\"token\":\"%s\",\"chunk\":\"%s\",\"busy_us\":%lld", j->token, j->id, (long long)busy_us);
+    depot_buf_addf(&j->result, "{\"token\":\"%s\",\"chunk\":\"%s\",\"busy_us\":%lld", j->token, j->id,
+                   (long long)busy_us);
     if (a->others.len > 0) {
         depot_buf_addf(&j->result, ",\"others\":[%s]", a->others.data);
     }
     if (a->done < j->n) {
-        depot_buf_addf(&j->result, ",\"released\":[{\"lo\":%lld,\"n\":%lld}]", (long long)(j->first + a->done),
-                       (long long)(j->n - a->done));
+        long long from = j->first + a->done, left = j->n - a->done;
+        depot_buf_addf(&j->result, ",\"released\":[{\"lo\":%lld,\"n\":%lld}]", from, left);
     }
     if (a->with_result > 0) {
         depot_buf_addf(&j->result, ",\"results\":[%s]", a->results.data);
@@ -118,7 +119,8 @@ static void run_one(job *j, depot_job *seen, depot_arena *arena, const char *tex
 
 static void set_id(depot_job *seen, char id[ID_SIZE], const job *j, int64_t place)
 {
-    unsigned last = (unsigned)strtoul(j->id + ID_SIZE - 4, NULL, 16); /* three digits, of which ten bits are the place */
+    unsigned last =
+        (unsigned)strtoul(j->id + ID_SIZE - 4, NULL, 16); /* three digits, of which ten bits are the place */
 
     (void)snprintf(id + ID_SIZE - 4, 4, "%03x", last | (unsigned)place);
     seen->id = id;
