@@ -130,9 +130,9 @@ tap = TAP_SECONDS=$$((60 * $(slow))) DEPOT_SRC=$(srcdir) DEPOT_BUILD=$(CURDIR)/b
 scripts = $(sort $(wildcard $(srcdir)/tests/$(1)/test_*.sh $(srcdir)/tests/$(1)/test_*.py))
 only = $(if $(1),$(foreach name,$(1),$(or $(filter %/$(name) %/$(name).sh %/$(name).py,$(2)),$(error no test is called $(name)))),$(2))
 stages := style unit plugins golden lint integration install asan fuzz tsan
-# what the ThreadSanitizer build runs: unit tests (empty: all of them, it takes seconds), and the integration tests that
-# ask for it by a line "test-tsan: yes"
-TSAN_UNIT ?=
+# what the ThreadSanitizer build runs: unit tests, but for those of Lua states, which have one thread and count processor time, and
+# the integration tests that ask for it by a line "test-tsan: yes"
+TSAN_UNIT ?= $(filter-out test_lua_match test_lua_sandbox test_lua_script test_lua_vm,$(notdir $(unit_bin)))
 TSAN_INTEGRATION ?= $(basename $(notdir $(shell grep -ls 'test-tsan: yes' /dev/null $(call sources,tests/integration) $(call scripts,integration))))
 
 check: deps ## everything; quick parts first; the last line is the total

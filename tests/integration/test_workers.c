@@ -309,7 +309,7 @@ static void limits_hold(void)
     is_int(w.err.code, DEPOT_E_TIMEOUT, "with TIMEOUT");
     ok(!run_file(&w, "sleep.lua", "\"10s\"", 300), "one that waits too long is stopped");
     is_int(w.err.code, DEPOT_E_TIMEOUT, "with TIMEOUT");
-    ok(!run_file(&w, "bomb.lua", "{}", 5000), "one that eats memory is stopped");
+    ok(!run_file(&w, "bomb.lua", "{}", 15000), "one that eats memory is stopped");
     is_int(w.err.code, DEPOT_E_MEMORY, "with MEMORY_LIMIT");
     ok(!run_file(&w, "block.lua", "3000", 300), "one that blocks in C is left behind");
     is_int(w.err.code, DEPOT_E_TIMEOUT, "with TIMEOUT");

@@ -142,16 +142,16 @@ static void wrong_arguments_leak_nothing(void)
                          "  { big, 1, 1, true, { print } }, { big, 1, 1, true, { [1] = 1, x = 2 } }, { big, 1, 1, true, { [2] = 1 } }, { big, 1, 1, true, nil, print },\n"
                          "  { big, 1, 1, true, nil, { { { '\\255' } } } }, { big, -1, 1, true }, { big, 1, 1, true, {}, {}, {} }, { big, 1, 1, true, nil, 0/0 },\n"
                          "  { big, 1, 1, true, { ['\\0'] = 1 } }, { nil, 1 } }\n"
-                         "for i = 1, 8000 do\n"
+                         "for i = 1, 4000 do\n"
                          "  local args = bad[i % #bad + 1]\n"
                          "  local ok = pcall(depot.test.all, table.unpack(args, 1, 7))\n"
                          "  if ok then error('call ' .. i % #bad + 1 .. ' was taken') end\n"
                          "  n = n + 1\n"
-                         "  if i % 500 == 0 then depot.sleep(0) end\n"
+                         "  if i % 100 == 0 then depot.sleep(0) end\n"
                          "end\n"
                          "return n", "{}", 60000);
-    ok_err(good, &r.err, "8000 wrong calls raise");
-    is_str(r.json, "8000", "each");
+    ok_err(good, &r.err, "4000 wrong calls raise");
+    is_str(r.json, "4000", "each");
     rig_free(&r);
 }
 
