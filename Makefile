@@ -123,7 +123,7 @@ SECONDS ?= 60
 
 # --- checks: every one runs TAP programs through tests/run.sh and ends with "N passed, N failed, N skipped"
 JOBS ?= $(shell nproc)
-TEST_JOBS ?= 2
+TEST_JOBS ?= 3
 slow := $(if $(SANITIZE),3,1)
 tap = TAP_SECONDS=$$((60 * $(slow))) DEPOT_SRC=$(srcdir) DEPOT_BUILD=$(CURDIR)/build \
 	sh $(srcdir)/tests/run.sh -o build/results/$@ -j $(TEST_JOBS) -s $(slow)
