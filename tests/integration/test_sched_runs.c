@@ -311,7 +311,7 @@ static void the_one_of_the_process_starts_once(void)
     st_fresh();
     st_add("x", "@yearly", "test.wait");
     node_up(&a, "a", 2, 0);
-    const sched_env env = { .db = a.pool, .executor = a.threads, .node = "z", .ops = &st_ops, .next = st_next, .next_task = st_next_task,
+    const sched_env env = { .db = a.pool, .executor = a.threads, .node = "z", .ops = &st_ops, .sections = st_now, .next = st_next, .next_task = st_next_task,
                             .emit = st_emit };
     ok(!sched_list(pgt_arena, &list, &err) && err.code == DEPOT_E_UNAVAILABLE, "before its start there is nothing to see");
     err = (depot_err){ 0 };

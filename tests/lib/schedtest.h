@@ -30,11 +30,17 @@ static int             st_calls, st_running, st_most;  /* of tasks: begun, going
 static int             st_ticks[4];                    /* of housekeeping, by number */
 static char            st_last_args[256];
 
+static inline const void *st_now(void)
+{
+    return st_sections;
+}
+
 /* A copy, so that a test may change a section while schedulers look. */
-static inline const void *st_next(size_t *it, const char **out_name)
+static inline const void *st_next(const void *now, size_t *it, const char **out_name)
 {
     static _Thread_local section copy;
 
+    (void)now;
     pthread_mutex_lock(&st_lock);
     bool more = *it < st_n;
     if (more) {
@@ -137,7 +143,7 @@ static inline void node_up(node *n, const char *name, size_t threads, int64_t le
                                       .acquire_timeout_ms = 5000, .statement_timeout_ms = 10000, .lock_timeout_ms = 5000 };
 
     *n = (node){ .name = name, .pool = db_pool_new(&options), .threads = executor_new(threads, 16) };
-    const sched_env env = { .db = n->pool, .executor = n->threads, .node = name, .ops = &st_ops, .next = st_next,
+    const sched_env env = { .db = n->pool, .executor = n->threads, .node = name, .ops = &st_ops, .sections = st_now, .next = st_next,
                             .next_task = st_next_task, .emit = st_emit, .lease_ms = lease_ms };
     n->sched = sched_new(&env);
     sched_begin(n->sched);
