@@ -87,6 +87,7 @@ typedef struct queue {
     types   types;
     bool    is_unsure;    /* a claim's answer was lost: there may be leases of ours that we do not know */
     int64_t reap_ms;      /* when to reap next */
+    int64_t touch_ms, back_ms; /* last contact with the database; the first one since it was broken */
     int64_t lua_pause_ms; /* no scripts until then: the workers refused one */
     int64_t poll_wait_ms, retry_wait_ms;
 } queue;
