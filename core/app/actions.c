@@ -215,19 +215,19 @@ static void deliver(const depot_event *event)
     }
 }
 
-static const void *next_section(const char *kind, size_t *it, const char **out_name)
+static const void *sections(void)
 {
-    return conf_next(host_conf(app_self->host), kind, it, out_name);
+    return host_conf(app_self->host);
 }
 
-static const void *next_hook(size_t *it, const char **out_name)
+static const void *next_hook(const void *now, size_t *it, const char **out_name)
 {
-    return next_section("hook", it, out_name);
+    return conf_next(now, "hook", it, out_name);
 }
 
-static const void *next_schedule(size_t *it, const char **out_name)
+static const void *next_schedule(const void *now, size_t *it, const char **out_name)
 {
-    return next_section("schedule", it, out_name);
+    return conf_next(now, "schedule", it, out_name);
 }
 
 static const depot_task_row *next_task(size_t *it)
@@ -262,12 +262,14 @@ bool app_work_start(app *a, depot_err *err)
                                          .check = check_payload,
                                          .wanted = is_wanted,
                                          .deliver = deliver,
+                                         .sections = sections,
                                          .next = next_hook,
                                          .parallel = (size_t)daemon->threads / 2 };
     const sched_env sched = { .db = a->env.db,
                               .executor = a->env.executor,
                               .node = a->env.node,
                               .ops = &app_actions,
+                              .sections = sections,
                               .next = next_schedule,
                               .next_task = next_task,
                               .emit = events_emit };

@@ -43,6 +43,9 @@ typedef struct app_lua_options {
 /* A host with every plugin that conf.d names, and the configuration built and checked; problems are collected, not fatal.
  * env must outlive the host; its paths are filled in. The configuration lives in arena. */
 host *app_open(depot_arena *arena, const app_paths *paths, host_env *env, conf_problems *problems, const conf **out_conf);
+/* The same from what the daemon gave to its worker: checked already, so that only plugins can be a problem. */
+host *app_open_packed(depot_arena *arena, const app_paths *paths, host_env *env, const char *packed, conf_problems *problems,
+                      const conf **out_conf);
 /* Reads and checks conf.d again against the host's loaded plugins; NULL when there are problems. */
 const conf *app_reread(depot_arena *arena, host *h, const app_paths *paths, conf_problems *problems);
 

@@ -21,6 +21,7 @@ scripts_options app_scripts_options(const app *a, const conf *c)
         .cpu_max_ms = lua->cpu,
         .default_timeout_ms = lua->timeout,
         .db = &a->pool,
+        .conf = c,
     };
 }
 

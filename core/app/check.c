@@ -13,13 +13,20 @@ enum { NAMES_MAX = 512 };
 
 static _Thread_local depot_ctx *checked; /* the core whose configuration is being checked on this thread */
 
-static const void *next_hook(size_t *it, const char **out_name)
+static const void *sections(void)
 {
+    return NULL; /* on this thread nothing changes them */
+}
+
+static const void *next_hook(const void *now, size_t *it, const char **out_name)
+{
+    (void)now;
     return depot_section_next(checked, "hook", it, out_name);
 }
 
-static const void *next_schedule(size_t *it, const char **out_name)
+static const void *next_schedule(const void *now, size_t *it, const char **out_name)
 {
+    (void)now;
     return depot_section_next(checked, "schedule", it, out_name);
 }
 
@@ -136,8 +143,8 @@ static void problem(void *arg, const char *name, const char *option, const depot
 bool app_core_check(depot_ctx *ctx, depot_err *err)
 {
     static const action_ops ops = { .exists = action_exists, .compiles = expression_compiles };
-    const sched_env         sched = { .ops = &ops, .next = next_schedule };
-    const events_env        events = { .ops = &ops, .next = next_hook };
+    const sched_env         sched = { .ops = &ops, .sections = sections, .next = next_schedule };
+    const events_env        events = { .ops = &ops, .sections = sections, .next = next_hook };
     char                    schedule[] = "schedule", hook[] = "hook"; /* kinds, for problem() */
     const char             *plugin;
 

@@ -29,15 +29,20 @@ static const conf *build(depot_arena *arena, host *h, const conf_raw *raw, const
 {
     size_t           n;
     const conf_kind *kinds = host_kinds(h, arena, &n);
-    const conf      *c = conf_build(arena, raw, kinds, n, paths->state_dir, problems);
 
+    return conf_build(arena, raw, kinds, n, paths->state_dir, problems);
+}
+
+/* What stays of a configuration without problems: rules that only the plugins know. */
+static void check(host *h, const conf *c, conf_problems *problems)
+{
     if (conf_problem_count(problems) == 0) {
         host_check(h, c, problems);
     }
-    return c;
 }
 
-host *app_open(depot_arena *arena, const app_paths *paths, host_env *env, conf_problems *problems, const conf **out_conf)
+static host *open_raw(depot_arena *arena, const app_paths *paths, host_env *env, const conf_raw *raw, conf_problems *problems,
+                      const conf **out_conf)
 {
     depot_err err = { 0 };
 
@@ -47,8 +52,7 @@ host *app_open(depot_arena *arena, const app_paths *paths, host_env *env, conf_p
     env->plugin_dir = paths->plugin_dir;
     env->lua_dirs = paths->lua_dirs;
     conf_set_cron_check(cron_is_valid);
-    host     *h = host_new(env, app_core());
-    conf_raw *raw = conf_read(arena, paths->conf_dir, problems);
+    host *h = host_new(env, app_core());
     host_load_all(h, raw, problems);
     if (!host_resolve(h, &err)) {
         conf_problem(problems, paths->conf_dir, 0, err.hint[0] == '\0' ? NULL : err.hint, "%s", err.msg);
@@ -56,6 +60,29 @@ host *app_open(depot_arena *arena, const app_paths *paths, host_env *env, conf_p
     *out_conf = build(arena, h, raw, paths, problems);
     const app_daemon_options *daemon = conf_get(*out_conf, "daemon", NULL);
     env->node = daemon != NULL && daemon->node != NULL ? daemon->node : node_name(arena, paths->state_dir);
+    return h;
+}
+
+host *app_open(depot_arena *arena, const app_paths *paths, host_env *env, conf_problems *problems, const conf **out_conf)
+{
+    host *h = open_raw(arena, paths, env, conf_read(arena, paths->conf_dir, problems), problems, out_conf);
+
+    check(h, *out_conf, problems);
+    host_set_conf(h, *out_conf);
+    return h;
+}
+
+host *app_open_packed(depot_arena *arena, const app_paths *paths, host_env *env, const char *packed, conf_problems *problems,
+                      const conf **out_conf)
+{
+    depot_err err = { 0 };
+    conf_raw *raw = conf_unpack(arena, packed, &err);
+
+    if (raw == NULL) {
+        conf_problem(problems, paths->conf_dir, 0, NULL, "%s", err.msg);
+        raw = conf_raw_new(arena);
+    }
+    host *h = open_raw(arena, paths, env, raw, problems, out_conf);
     host_set_conf(h, *out_conf);
     return h;
 }
@@ -102,6 +129,7 @@ const conf *app_reread(depot_arena *arena, host *h, const app_paths *paths, conf
         return NULL;
     }
     const conf *c = build(arena, h, raw, paths, problems);
+    check(h, c, problems);
     if (conf_problem_count(problems) == 0) {
         conf_needs_restart(host_conf(h), c, problems);
     }

@@ -1,4 +1,4 @@
-/* worker.c - start of a worker process: the same configuration and plugins, then the script loop. */
+/* worker.c - start of a worker process: the daemon's configuration and plugins, then the script loop. */
 #include <stdio.h>
 
 #include "app/app.h"
@@ -13,14 +13,15 @@ int app_worker(const app_paths *paths)
     conf_problems                            *problems = conf_problems_new(arena);
     host_env                                  env = { .worker = true };
     const conf                               *c = NULL;
+    const char                               *packed;
     depot_err                                 err = { 0 };
 
     app_protect(); /* the greeting brings the daemon's variables and the database's password */
-    if (!worker_greet(DAEMON_FD, &err)) {
+    if (!worker_greet(DAEMON_FD, &packed, &err)) {
         fprintf(stderr, "depotd: error: %s\n", err.msg);
         return depot_err_exit(&err);
     }
-    host *h = app_open(arena, paths, &env, problems, &c);
+    host *h = app_open_packed(arena, paths, &env, packed, problems, &c);
     if (conf_problem_count(problems) > 0) {
         DEPOT_AUTO(depot_buf_free) depot_buf text = { 0 };
         conf_problems_print(problems, &text);

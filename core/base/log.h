@@ -40,6 +40,8 @@ void log_context_clear(void);
 void log_redact_add(const char *value);
 /* The same for text that goes elsewhere (output of a child process, an error for a reply). */
 void log_redact(depot_buf *text);
+/* All values that are hidden, for another process that is to hide them too. */
+const char *const *log_redacted(depot_arena *arena, size_t *out_n);
 
 /* Prints the counted lines that are due; call it about once a second. */
 void log_tick(void);

@@ -9,20 +9,26 @@
 
 #define SECRET_LEAST_BYTES 6U /* shorter ones would blank half of every line */
 
+typedef struct secret {
+    char *text;
+    bool  is_given; /* not only the JSON-escaped form of another one */
+} secret;
+
 /* Guards secrets and secret_count. Each secret stands here plain and, where it differs, JSON-escaped. */
 static pthread_rwlock_t secret_lock = PTHREAD_RWLOCK_INITIALIZER;
-static char           **secrets;
+static secret          *secrets;
 static size_t           secret_count;
 
-static void secret_keep(const char *value)
+static void secret_keep(const char *value, bool is_given)
 {
     for (size_t i = 0; i < secret_count; i++) {
-        if (strcmp(secrets[i], value) == 0) {
+        if (strcmp(secrets[i].text, value) == 0) {
+            secrets[i].is_given = secrets[i].is_given || is_given;
             return;
         }
     }
     secrets = depot_xrealloc(secrets, (secret_count + 1) * sizeof(*secrets));
-    secrets[secret_count++] = depot_xstrdup(value);
+    secrets[secret_count++] = (secret){ depot_xstrdup(value), is_given };
 }
 
 void log_redact_add(const char *value)
@@ -34,9 +40,23 @@ void log_redact_add(const char *value)
     }
     (void)text_add_escaped(&escaped, value, strlen(value), SIZE_MAX); /* without a limit all of it is used */
     (void)pthread_rwlock_wrlock(&secret_lock);                        /* cannot fail: never held by the same thread */
-    secret_keep(value);
-    secret_keep(escaped.data);
+    secret_keep(value, true);
+    secret_keep(escaped.data, false);
     (void)pthread_rwlock_unlock(&secret_lock);
+}
+
+const char *const *log_redacted(depot_arena *arena, size_t *out_n)
+{
+    (void)pthread_rwlock_rdlock(&secret_lock); /* cannot fail: never held by the same thread */
+    const char **copy = depot_alloc(arena, (secret_count + 1) * sizeof(*copy));
+    *out_n = 0;
+    for (size_t i = 0; i < secret_count; i++) {
+        if (secrets[i].is_given) {
+            copy[(*out_n)++] = depot_strdup(arena, secrets[i].text);
+        }
+    }
+    (void)pthread_rwlock_unlock(&secret_lock);
+    return copy;
 }
 
 /* Puts *** in place of n bytes at `at`; the text only gets shorter. */
@@ -77,7 +97,7 @@ void log_redact(depot_buf *text)
     }
     (void)pthread_rwlock_rdlock(&secret_lock); /* cannot fail: never held by the same thread */
     for (size_t i = 0; i < secret_count; i++) {
-        hide(text, secrets[i]);
+        hide(text, secrets[i].text);
     }
     (void)pthread_rwlock_unlock(&secret_lock);
 }

@@ -61,6 +61,11 @@ depot_json *conf_schema(depot_arena *arena, const conf_kind *kinds, size_t n);
 /* The commented sample file of a plugin: every option with its default and meaning (what conf.d/NN-name.ini ships). */
 void conf_sample(depot_buf *out, const conf_kind *kinds, size_t n, const char *owner);
 
+/* The same configuration for another process of this program: the values in force as one text, secrets in the clear, and from it
+ * what conf_build takes, whatever has become of the files since. conf_unpack also has the log hide what this process hides. */
+const char *conf_pack(depot_arena *arena, const conf *c);
+conf_raw   *conf_unpack(depot_arena *arena, const char *packed, depot_err *err) DEPOT_MUST_USE;
+
 /* One text value by an option's row, as conf_build and depotctl do it; out points into the state struct. */
 bool conf_parse_value(depot_arena *arena, const depot_field *f, const char *text, void *out, depot_err *err) DEPOT_MUST_USE;
 /* Who judges DEPOT_T_CRON values: the layer above sets it once, before the first conf_build and before threads start (the

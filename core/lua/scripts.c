@@ -34,6 +34,8 @@ static bool generation_new(const scripts_options *options, generation **out, dep
         g->db.name = depot_strdup(arena, g->db.name);
         g->opt.db = &g->db;
     }
+    g->conf = options->conf == NULL ? "" : conf_pack(arena, options->conf);
+    g->opt.conf = NULL; /* may go before this generation does */
     if (!sources_read(arena, options->lua_dirs, &g->sources, err)) {
         depot_arena_free(arena);
         return false;

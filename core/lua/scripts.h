@@ -16,6 +16,7 @@ typedef struct scripts_options {
     int64_t                cpu_max_ms;  /* CPU time between two waits */
     int64_t                default_timeout_ms;
     const db_pool_options *db; /* what workers connect to; NULL: they have no database */
+    const conf            *conf; /* what workers run with; NULL: they are given none */
 } scripts_options;
 
 /* Starts the workers, which a thread of its own watches; each loads plugins in their worker role and declares the
@@ -36,9 +37,10 @@ bool scripts_eval(const char *expression, const char *arg_json, int64_t timeout_
                   depot_err *err) DEPOT_MUST_USE;
 
 /* The worker process. worker_greet comes first of all: it takes over what must stand neither in argv nor in the
- * process's first environment (the daemon's own variables, which configuration may refer to). worker_main starts the
- * plugins' worker role and serves until the daemon closes the socket pair; it returns the exit status. */
-bool worker_greet(int fd, depot_err *err) DEPOT_MUST_USE;
+ * process's first environment (the daemon's own variables; *out_conf, for conf_unpack: the configuration in force, as
+ * the files may be half edited when a worker is replaced; "" if there is none). worker_main starts the plugins' worker
+ * role and serves until the daemon closes the socket pair; it returns the exit status. */
+bool worker_greet(int fd, const char **out_conf, depot_err *err) DEPOT_MUST_USE;
 int  worker_main(host *h, int fd);
 
 /* Compiles every script below dirs and runs the declarations of handlers/ in a sandbox: for `depotd --check`. Not for

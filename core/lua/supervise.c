@@ -189,7 +189,7 @@ static void send_hello(worker_proc *w)
                                        "statement_ms", db->statement_timeout_ms, "lock_ms", db->lock_timeout_ms,
                                        "idle_tx_ms", db->idle_tx_timeout_ms));
     }
-    channel_send(w->channel, WIRE_HELLO, 0, head, NULL, 0);
+    channel_send(w->channel, WIRE_HELLO, 0, head, g->conf, strlen(g->conf));
 }
 
 static int64_t level_in_force(void)

@@ -17,6 +17,7 @@ typedef struct generation {
     sources         sources;
     scripts_options opt;
     db_pool_options db;
+    const char     *conf; /* packed */
     depot_handler  *handlers; /* once a worker is ready */
     size_t          n_handlers;
     bool            ready, failed;

@@ -11,7 +11,7 @@ enum { WIRE_HEADER_BYTES = 13, WIRE_PAYLOAD_MAX = 32 << 20 };
 
 typedef enum wire_type {
     /* daemon to worker */
-    WIRE_HELLO = 1, /* for the worker's main: what must not stand in argv or environment */
+    WIRE_HELLO = 1, /* {env, concurrency, db} LF configuration: what must not stand in argv or environment */
     WIRE_SOURCE,    /* {path} LF text of one script file */
     WIRE_START,     /* {concurrency, memory_max, cpu_max_ms, …}: all sources were sent, load them */
     WIRE_RUN,       /* {kind, name, label, deadline_ms} LF argument as JSON; id names the run */

@@ -61,7 +61,7 @@ static void take_environment(const depot_json *env)
     }
 }
 
-bool worker_greet(int fd, depot_err *err)
+bool worker_greet(int fd, const char **out_conf, depot_err *err)
 {
     wire_frame  frame;
     const char *text;
@@ -78,6 +78,7 @@ bool worker_greet(int fd, depot_err *err)
         return false;
     }
     take_environment(depot_json_get(self.hello, "env"));
+    *out_conf = depot_strndup(self.arena, text, n);
     return true;
 }
 
@@ -385,14 +386,9 @@ static bool wind_down(void)
 
 int worker_main(host *h, int fd)
 {
-    depot_err           err = { 0 };
     const channel_calls calls = { on_frame, on_end, NULL };
 
     ignore_signals();
-    if (self.hello == NULL && !worker_greet(fd, &err)) {
-        log_err("lua", DEPOT_LOG_ERROR, "worker.greeting", &err);
-        return depot_err_exit(&err);
-    }
     size_thread_pool(depot_json_get_int(self.hello, "concurrency", THREADS_LEAST));
     self.host = h;
     self.loop = loop_new();

@@ -275,27 +275,29 @@ static bool check_emit(const char *event, const depot_json *payload, depot_err *
     return bus.env.check(event, payload == NULL ? depot_json_object(arena) : payload, arena, err);
 }
 
-static const hook_options *next_on(const depot_event *event, size_t *it, const char **out_name)
+static const hook_options *next_on(const void *now, const depot_event *event, size_t *it, const char **out_name)
 {
     const hook_options *o;
 
-    while ((o = bus.env.next(it, out_name)) != NULL && (!o->enabled || !depot_glob(o->on, event->name))) {
+    while ((o = bus.env.next(now, it, out_name)) != NULL && (!o->enabled || !depot_glob(o->on, event->name))) {
     }
     return o;
 }
 
-/* Those hooks that react to the event, in the order of the files. The texts are copied: conf.d may be read again. */
+/* Those hooks that react to the event, in the order of the files: all that a reload in the middle of it knows, or all that were
+ * there before. The texts are copied, as they outlive that configuration. */
 static size_t hooks_on(depot_event *event, hook **out)
 {
     const hook_options *o;
+    const void         *now = bus.env.sections();
     const char         *name, *option;
     size_t              most = 0, n = 0;
 
-    for (size_t it = 0; next_on(event, &it, &name) != NULL;) {
+    for (size_t it = 0; next_on(now, event, &it, &name) != NULL;) {
         most++;
     }
     *out = most == 0 ? NULL : depot_alloc(event->arena, most * sizeof(**out));
-    for (size_t it = 0; n < most && (o = next_on(event, &it, &name)) != NULL;) {
+    for (size_t it = 0; n < most && (o = next_on(now, event, &it, &name)) != NULL;) {
         depot_err err = { 0 };
         if (hook_make(event->arena, name, o, &(*out)[n], &option, &err)) {
             n++;
@@ -390,7 +392,8 @@ bool events_run_durable(const depot_json *arg, depot_arena *arena, depot_err *er
         event.depth > EVENTS_DEPTH_MAX) {
         return DEPOT_FAIL(err, BAD_PAYLOAD, "this is not what a durable hook's job holds");
     }
-    for (size_t it = 0; (o = bus.env.next(&it, &name)) != NULL && strcmp(name, wanted) != 0;) {
+    const void *now = bus.env.sections();
+    for (size_t it = 0; (o = bus.env.next(now, &it, &name)) != NULL && strcmp(name, wanted) != 0;) {
     }
     if (o == NULL || !o->enabled) {
         (void)DEPOT_FAIL(err, NOT_FOUND, "hook %s is %s", wanted, o == NULL ? "not there any more" : "switched off");
@@ -406,9 +409,10 @@ depot_json *events_status(depot_arena *arena)
 {
     depot_json         *list = depot_json_array(arena);
     const hook_options *o;
+    const void         *now = bus.env.next == NULL ? NULL : bus.env.sections();
     const char         *name;
 
-    for (size_t it = 0; bus.env.next != NULL && (o = bus.env.next(&it, &name)) != NULL;) {
+    for (size_t it = 0; bus.env.next != NULL && (o = bus.env.next(now, &it, &name)) != NULL;) {
         depot_json *item =
             depot_json_pack(arena, "{s:s, s:s, s:s?, s:s, s:b, s:b}", "name", name, "on", o->on, "when", o->when, "run",
                             o->run, "durable", (int)o->durable, "enabled", (int)o->enabled);

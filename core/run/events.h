@@ -23,8 +23,10 @@ typedef struct events_env {
     bool (*check)(const char *event, const depot_json *payload, depot_arena *arena, depot_err *err);
     bool (*wanted)(const char *event);            /* some C subscription matches it */
     void (*deliver)(const depot_event *event);    /* calls each C subscription whose glob matches */
-    /* Every [hook NAME]: for (it = 0; (section = next(&it, &name));) */
-    const void *(*next)(size_t *it, const char **out_name);
+    /* Every [hook NAME]: for (now = sections(), it = 0; (section = next(now, &it, &name));) A walk sees the sections of its
+     * beginning, whatever a reload does meanwhile. */
+    const void *(*sections)(void);
+    const void *(*next)(const void *now, size_t *it, const char **out_name);
     size_t parallel; /* hooks at a time on the executor; 0: 4 */
 } events_env;
 

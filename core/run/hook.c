@@ -69,10 +69,11 @@ void events_check(const events_env *env, problem_fn *problem, void *arg)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
     const action                              queue = { ACTION_JOB, "hook:any", "hooks" };
+    const void                               *now = env->sections();
     const hook_options                       *o;
     const char                               *name;
 
-    for (size_t it = 0; (o = env->next(&it, &name)) != NULL;) {
+    for (size_t it = 0; (o = env->next(now, &it, &name)) != NULL;) {
         const depot_json *args = NULL;
         const char       *option = NULL;
         hook              h;

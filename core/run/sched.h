@@ -22,7 +22,9 @@ typedef struct sched_env {
     executor         *executor;
     const char       *node;
     const action_ops *ops;
-    const void *(*next)(size_t *it, const char **out_name);         /* every [schedule NAME] */
+    /* Every [schedule NAME], as in events.h. */
+    const void *(*sections)(void);
+    const void *(*next)(const void *now, size_t *it, const char **out_name);
     const depot_task_row *(*next_task)(size_t *it);                 /* every task with `every` */
     bool (*emit)(const char *event, const depot_json *payload, depot_err *err); /* schedule.failed, schedule.missed */
     int64_t lease_ms; /* of a run, renewed while it lasts; 0: 60 s */

@@ -80,6 +80,7 @@ typedef struct sched_run {
     bool          by_hand;
     bool          ended; /* guarded by sched.lock: the service thread records the end */
     bool          ok;
+    bool          again; /* the database went away before its job was made: any daemon takes it again */
     const depot_json *result; /* may be NULL */
     depot_err     err;
     struct sched_run *next;
@@ -157,6 +158,7 @@ bool store_look(sched *s, int64_t *out_now_us, depot_err *err) DEPOT_MUST_USE;
 bool store_claim(sched *s, sched_entry *e, const sched_decision *d, bool *out_mine, depot_err *err) DEPOT_MUST_USE;
 bool store_take(sched_run *r, bool *out_taken, depot_err *err) DEPOT_MUST_USE;
 bool store_take_by_hand(sched_run *r, depot_err *err) DEPOT_MUST_USE;
+/* Its end, or that it waits again. */
 bool store_finish(const sched_run *r, depot_err *err) DEPOT_MUST_USE;
 
 /* ---- sched_run.c: taking and running ---- */

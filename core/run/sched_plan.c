@@ -128,10 +128,11 @@ bool sched_entry_make(depot_arena *arena, const char *name, const sched_options 
 void sched_check(const sched_env *env, problem_fn *problem, void *arg)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    const void                               *now = env->sections();
     const sched_options                      *o;
     const char                               *name;
 
-    for (size_t it = 0; (o = env->next(&it, &name)) != NULL;) {
+    for (size_t it = 0; (o = env->next(now, &it, &name)) != NULL;) {
         const depot_json *args = NULL;
         sched_entry       e;
         depot_err         err = { 0 };
@@ -153,12 +154,12 @@ void sched_check(const sched_env *env, problem_fn *problem, void *arg)
     }
 }
 
-static size_t count_sections(const sched_env *env)
+static size_t count_sections(const sched_env *env, const void *now)
 {
     const char *name;
     size_t      n = 0;
 
-    for (size_t it = 0; env->next(&it, &name) != NULL;) {
+    for (size_t it = 0; env->next(now, &it, &name) != NULL;) {
         n++;
     }
     return n;
@@ -167,13 +168,14 @@ static size_t count_sections(const sched_env *env)
 sched_plan *sched_plan_new(const sched_env *env)
 {
     sched_plan          *plan = depot_xalloc(sizeof(*plan));
-    size_t               max = count_sections(env);
+    const void          *now = env->sections();
+    size_t               max = count_sections(env, now);
     const sched_options *o;
     const char          *name, *option;
 
     plan->arena = depot_arena_new();
     plan->entries = depot_alloc(plan->arena, (max + 1) * sizeof(*plan->entries));
-    for (size_t it = 0; plan->n < max && (o = env->next(&it, &name)) != NULL;) {
+    for (size_t it = 0; plan->n < max && (o = env->next(now, &it, &name)) != NULL;) {
         depot_err err = { 0 };
         if (sched_entry_make(plan->arena, name, o, &plan->entries[plan->n], &option, &err)) {
             plan->n++;

@@ -110,6 +110,13 @@ void run_emit(sched *s, const char *event, const char *name, int64_t due_us, con
 
 /* ---- running ---- */
 
+/* A job's key lets only one be made, however often it is tried. */
+static bool may_try_again(const sched_run *r)
+{
+    return !r->ok && !r->by_hand && r->act.kind == ACTION_JOB &&
+           (r->err.code == DEPOT_E_DB_DOWN || r->err.code == DEPOT_E_DB_UNKNOWN);
+}
+
 static void execute(sched_run *r)
 {
     const depot_json *args = NULL;
@@ -127,6 +134,7 @@ static void execute(sched_run *r)
     if (!r->ok && r->err.code == DEPOT_OK) {
         (void)DEPOT_FAIL(&r->err, BUG, "schedule %s failed without saying why", r->name);
     }
+    r->again = may_try_again(r);
     log_context_set("schedule", NULL);
 }
 
@@ -165,6 +173,11 @@ static void tell(const sched_run *r)
 {
     depot_err err = r->err;
 
+    if (r->again) {
+        depot_wrap(&err, "schedule %s waits for the database", r->name);
+        log_err("core", DEPOT_LOG_WARN, "schedule.again", &err);
+        return;
+    }
     metrics_add("depot_schedule_runs_total", DEPOT_LABELS(r->name, r->ok ? "ok" : "failed"), 1);
     if (r->ok) {
         log_write("core", DEPOT_LOG_INFO, "schedule.ran", "schedule %s", r->name);

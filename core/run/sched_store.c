@@ -67,12 +67,20 @@ static const char renew_sql[] =
     " where token in (select e::uuid from jsonb_array_elements_text($1::jsonb) e) and status in ('running', 'lost')";
 
 /* $1: at start, this node; then its runs of before, whose daemon is gone, need not wait for the end of their lease. */
+#define IS_LOST                                                                                                        \
+    " status = 'running' and (lease_until < clock_timestamp()"                                                         \
+    "     or (node = $1 and token not in (select e::uuid from jsonb_array_elements_text($2::jsonb) e)))"
+
+/* Not skipped, whatever has begun meanwhile: as what is made up for. Nobody's end counts for it before it is taken again. */
+#define TO_PENDING " status = 'pending', catch_up = true, node = null, token = null, started_at = null, lease_until = null"
+
+static const char again_sql[] = "update depot.schedule_run set" TO_PENDING " where repeatable and" IS_LOST
+                                " returning schedule";
+
 static const char reap_sql[] =
     "update depot.schedule_run set status = 'lost', finished_at = clock_timestamp(), code = 'WORKER_LOST',"
     " message = 'daemon ' || node || ' went away in the middle of it'"
-    " where status = 'running' and (lease_until < clock_timestamp()"
-    "     or (node = $1 and token not in (select e::uuid from jsonb_array_elements_text($2::jsonb) e)))"
-    " returning schedule, depot.time_us(due_at) as due_us, message";
+    " where" IS_LOST " returning schedule, depot.time_us(due_at) as due_us, message";
 
 static const char look_sql[] =
     "select n.name, depot.time_us(clock_timestamp()) as now_us, depot.time_us(s.last_due) as last_us,"
@@ -83,6 +91,14 @@ static const char look_sql[] =
     " (select count(*) from depot.schedule_run r where r.schedule = n.name and r.status = 'running') as running"
     " from (select e as name from jsonb_array_elements_text($1::jsonb) e union all select null) n"
     " left join depot.schedule s on s.name = n.name";
+
+static void say_again(const depot_rows *rows)
+{
+    for (size_t i = 0; i < depot_rows_count(rows); i++) {
+        log_write("core", DEPOT_LOG_WARN, "schedule.again", "schedule %s: its job is made now, as the daemon that was about to is gone",
+                  depot_text(rows, i, "schedule"));
+    }
+}
 
 static void count_lost(sched *s, const depot_rows *rows)
 {
@@ -119,8 +135,8 @@ bool store_look(sched *s, int64_t *out_now_us, depot_err *err)
     const depot_val                           renew[] = { DEPOT_TEXT(tokens), DEPOT_INT(lease_of(s)) };
     const depot_val reap[] = { s->ready ? DEPOT_NULL : DEPOT_TEXT(s->node), DEPOT_TEXT(tokens) };
     const depot_val                           look[] = { DEPOT_TEXT(names_text(arena, s->plan)) };
-    const depot_stmt stmts[] = { { renew_sql, renew, DEPOT_N(renew) }, { reap_sql, reap, DEPOT_N(reap) },
-                                 { look_sql, look, DEPOT_N(look) } };
+    const depot_stmt stmts[] = { { renew_sql, renew, DEPOT_N(renew) }, { again_sql, reap, DEPOT_N(reap) },
+                                 { reap_sql, reap, DEPOT_N(reap) }, { look_sql, look, DEPOT_N(look) } };
     depot_rows *rows[DEPOT_N(stmts)];
 
     if (!db_pool_open(s->env.db, false, &db, err)) {
@@ -131,9 +147,10 @@ bool store_look(sched *s, int64_t *out_now_us, depot_err *err)
         return false;
     }
     int64_t after_us = depot_now_us();
-    read_entries(s, rows[2], out_now_us);
+    read_entries(s, rows[3], out_now_us);
     s->offset_us = *out_now_us - (before_us + (after_us - before_us) / 2);
-    count_lost(s, rows[1]);
+    say_again(rows[1]);
+    count_lost(s, rows[2]);
     return true;
 }
 
@@ -185,12 +202,12 @@ bool store_claim(sched *s, sched_entry *e, const sched_decision *d, bool *out_mi
 
 static bool call_take(sched_run *r, const char *sql, depot_arena *arena, depot_rows **rows, depot_err *err)
 {
-    const sched *s = r->sched;
+    const sched    *s = r->sched;
+    const depot_val vals[] = { DEPOT_TEXT(r->name), DEPOT_TEXT(s->node), DEPOT_TEXT(r->token), DEPOT_INT(lease_of(s)),
+                               DEPOT_TEXT(sched_overlap_names[r->overlap]), DEPOT_BOOL(r->act.kind == ACTION_JOB) };
+    size_t          n = DEPOT_N(vals) - (r->by_hand ? 1 : 0); /* who asked for it would not learn of a second try */
 
-    return db_pool_sql(s->env.db, arena, sql,
-                       DEPOT_VALS(DEPOT_TEXT(r->name), DEPOT_TEXT(s->node), DEPOT_TEXT(r->token),
-                                  DEPOT_INT(lease_of(s)), DEPOT_TEXT(sched_overlap_names[r->overlap])),
-                       rows, err);
+    return db_pool_sql(s->env.db, arena, sql, vals, n, rows, err);
 }
 
 bool store_take(sched_run *r, bool *out_taken, depot_err *err)
@@ -199,7 +216,7 @@ bool store_take(sched_run *r, bool *out_taken, depot_err *err)
     depot_rows                               *rows = NULL;
 
     *out_taken = false;
-    if (!call_take(r, "select * from depot.schedule_take($1, $2, $3, $4, $5)", arena, &rows, err)) {
+    if (!call_take(r, "select * from depot.schedule_take($1, $2, $3, $4, $5, $6)", arena, &rows, err)) {
         return false;
     }
     r->id = depot_int(rows, 0, "id");
@@ -244,10 +261,15 @@ static const char finish_sql[] = "update depot.schedule_run set status = $2, fin
                                  "$3, message = $4, result = $5::jsonb"
                                  " where token = $1::uuid and status in ('running', 'lost')";
 
+static const char give_back_sql[] = "update depot.schedule_run set" TO_PENDING " where token = $1::uuid and status in ('running', 'lost')";
+
 bool store_finish(const sched_run *r, depot_err *err)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
 
+    if (r->again) {
+        return db_pool_sql(r->sched->env.db, arena, give_back_sql, DEPOT_VALS(DEPOT_TEXT(r->token)), NULL, err);
+    }
     return db_pool_sql(r->sched->env.db, arena, finish_sql,
                        DEPOT_VALS(DEPOT_TEXT(r->token), DEPOT_TEXT(r->ok ? "ok" : "failed"),
                                   DEPOT_TEXT(r->ok ? NULL : depot_err_id(&r->err)),

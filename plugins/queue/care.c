@@ -3,7 +3,11 @@
 
 #include "queue.h"
 
-enum { ANNOUNCE_MAX = 20 };
+enum {
+    ANNOUNCE_MAX = 20,
+    BREAK_LEAST_MS = 2000, /* rounds of an idle dispatcher are up to a second apart */
+    BACK_MOST_MS = 5000,   /* from a database that is back to a dispatcher that is: its longest pause, and a connection */
+};
 
 /* ---- heartbeat ---- */
 
@@ -214,17 +218,32 @@ void care_announce(queue *q)
 
 /* ---- reaping ---- */
 
+/* For how long every round has reached the database. A pause that is shorter than what is left of a lease between two beats is no
+ * break. */
+static int64_t in_touch_ms(queue *q, int64_t lease_ms)
+{
+    int64_t now = depot_now_ms();
+
+    if (now - q->touch_ms > (lease_ms / 2 > BREAK_LEAST_MS ? lease_ms / 2 : BREAK_LEAST_MS)) {
+        q->back_ms = now;
+    }
+    q->touch_ms = now;
+    return now - q->back_ms;
+}
+
 bool care_reap(queue *q, depot_err *err)
 {
     const queue_options                      *o = depot_options(q->ctx);
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
     depot_rows                               *rows = NULL;
+    int64_t                                   in_touch = in_touch_ms(q, o->lease);
 
     if (depot_now_ms() < q->reap_ms) {
         return true;
     }
-    if (!depot_sql(q->ctx, arena, "select lost, has_dead from queue.reap($1)", DEPOT_VALS(DEPOT_TEXT(q->worker)), &rows,
-                   err)) {
+    if (!depot_sql(q->ctx, arena,
+                   "select lost, has_dead from queue.reap($1, $2 * interval '1 millisecond', $3 * interval '1 millisecond')",
+                   DEPOT_VALS(DEPOT_TEXT(q->worker), DEPOT_INT(in_touch), DEPOT_INT(BACK_MOST_MS + o->lease / 3)), &rows, err)) {
         return depot_wrap(err, "reap leases");
     }
     q->reap_ms = depot_now_ms() + o->reap_interval;

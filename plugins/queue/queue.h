@@ -89,6 +89,7 @@ typedef struct queue {
     types   types;
     bool    is_unsure;    /* a claim's answer was lost: there may be leases of ours that we do not know */
     int64_t reap_ms;      /* when to reap next */
+    int64_t touch_ms, back_ms; /* last contact with the database; the first one since it was broken */
     int64_t lua_pause_ms; /* no scripts until then: the workers refused one */
     bool    is_short;     /* the last claim found less than it asked for: jobs of chunks may become rows */
     int64_t exchange_ms;  /* when the database was last asked */

@@ -23,6 +23,7 @@ create table depot.schedule_run (
     by_hand     boolean not null default false,
     catch_up    boolean not null default false, -- made up for after downtime: one after the other, never skipped
     passed_over bigint not null default 0,      -- earlier due times that this run stands for
+    repeatable  boolean not null default false, -- makes a job, of which its key lets only one be made: pending again instead of lost
     status      text not null check (status in ('pending', 'running', 'ok', 'failed', 'lost', 'skipped', 'missed')),
     node        text,
     token       uuid,                           -- of the daemon's try to take it
@@ -72,7 +73,7 @@ $$;
 -- The next run of a schedule for this daemon, or none (id is null): the overlap policy is judged here. The same token
 -- gives the same run again, for a caller who did not get the answer. skipped: runs that were skipped on the way.
 create function depot.schedule_take(p_schedule text, p_node text, p_token uuid, p_lease_ms bigint, p_overlap text,
-                                    out id bigint, out due_us bigint, out skipped bigint)
+                                    p_repeatable boolean default false, out id bigint, out due_us bigint, out skipped bigint)
 language plpgsql set search_path = pg_catalog as $$
 declare
     r       record;
@@ -99,7 +100,7 @@ begin
             return;
         end if;
         update depot.schedule_run u
-        set status = 'running', node = p_node, token = p_token, started_at = clock_timestamp(),
+        set status = 'running', node = p_node, token = p_token, started_at = clock_timestamp(), repeatable = p_repeatable,
             lease_until = clock_timestamp() + p_lease_ms * interval '1 millisecond'
         where u.id = r.id;
         id := r.id;
@@ -149,9 +150,9 @@ end
 $$;
 
 revoke all on function depot.time_us(timestamptz), depot.us_time(bigint), depot.schedule_sync(jsonb, text),
-    depot.schedule_take(text, text, uuid, bigint, text), depot.schedule_take_by_hand(text, text, uuid, bigint, text),
+    depot.schedule_take(text, text, uuid, bigint, text, boolean), depot.schedule_take_by_hand(text, text, uuid, bigint, text),
     depot.schedule_prune(bigint, bigint) from public;
 grant execute on function depot.time_us(timestamptz), depot.us_time(bigint), depot.schedule_sync(jsonb, text),
-    depot.schedule_take(text, text, uuid, bigint, text), depot.schedule_take_by_hand(text, text, uuid, bigint, text),
+    depot.schedule_take(text, text, uuid, bigint, text, boolean), depot.schedule_take_by_hand(text, text, uuid, bigint, text),
     depot.schedule_prune(bigint, bigint) to depot;
 grant select, insert, update, delete on depot.schedule, depot.schedule_run, depot.duty to depot;

@@ -214,19 +214,22 @@ language sql volatile as $$
 $$;
 
 -- Leases that have run out, at most `most` of them, and the housekeeping that any daemon may do. lost: how many; has_dead: there
--- are dead jobs to announce.
-create function queue.reap(worker text, most integer default 500, out lost bigint, out has_dead boolean)
+-- are dead jobs to announce. in_touch: for how long the caller has reached the database without a break. After an outage every
+-- lease looks run out: whoever is back first leaves them alone for `grace`, in which those that live extend theirs.
+create function queue.reap(worker text, in_touch interval, grace interval, most integer default 500, out lost bigint, out has_dead boolean)
 language plpgsql volatile as $$
 declare
     ids uuid[];
-    n   bigint;
+    n   bigint := 0;
 begin
-    n := queue.lose_chunks(array(select l.token from queue.chunk_leases l where l.expires_at < clock_timestamp() for update skip locked),
-                           'its lease ran out: the worker that held it is gone');
-    select array_agg(id) into ids
-    from (select id from queue.jobs where status = 'running' and lock_expires_at < clock_timestamp()
-          order by lock_expires_at limit most for update skip locked) j;
-    perform queue.close_lost(ids, 'its lease ran out: the worker that held it is gone');
+    if in_touch >= grace then
+        n := queue.lose_chunks(array(select l.token from queue.chunk_leases l where l.expires_at < clock_timestamp() for update skip locked),
+                               'its lease ran out: the worker that held it is gone');
+        select array_agg(id) into ids
+        from (select id from queue.jobs where status = 'running' and lock_expires_at < clock_timestamp()
+              order by lock_expires_at limit most for update skip locked) j;
+        perform queue.close_lost(ids, 'its lease ran out: the worker that held it is gone');
+    end if;
     update queue.dispatchers set seen_at = now() where worker_id = worker;
     if pg_try_advisory_xact_lock(7233176823642) then
         delete from queue.dispatchers where seen_at < now() - interval '1 day';

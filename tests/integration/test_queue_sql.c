@@ -135,7 +135,7 @@ static void late_result_is_refused(void)
     (void)ask("select depot.enqueue('q', 'slow')");
     claim_one("1 ms", &id, &token);
     usleep(5000);
-    is_str(ask("select lost from queue.reap('w#1')"), "1", "the lease has run out and is reaped");
+    is_str(ask("select lost from queue.reap('w#1', '1 min', '10 s')"), "1", "the lease has run out and is reaped");
     is_str(attempts(id), "1 failed WORKER_LOST", "its attempt was lost and is charged");
     is_str(finish(id, token, "failed", ",\"code\":\"TIMEOUT\""), "false queued", "a late failure is refused");
     pgt_do("update queue.jobs set run_at = now()");
@@ -151,6 +151,28 @@ static void late_result_is_refused(void)
     is_str(attempts(id), "1 failed WORKER_LOST, 2 succeeded", "two attempts, both explained");
 }
 
+/* After an outage that was longer than the leases two daemons come back, one of them first. */
+static void who_is_back_first_spares_the_others(void)
+{
+    const char *id, *token;
+
+    clean();
+    (void)ask("select depot.enqueue('q', 'long')");
+    claim_one("1 ms", &id, &token);
+    usleep(5000);
+    is_str(ask("select lost from queue.reap('w#2', '200 ms', '10 s')"), "0", "who has just come back reaps nothing");
+    is_str(ask(depot_strf(pgt_arena, "select count(*) from queue.heartbeat('{%s}', '{%s}', '10 s')", id, token)), "0",
+           "the worker that lives extends its lease meanwhile");
+    is_str(ask("select lost from queue.reap('w#2', '11 s', '10 s')"), "0", "and keeps it");
+    is_str(finish(id, token, "succeeded", ""), "true succeeded", "its result is accepted");
+    is_str(attempts(id), "1 succeeded", "it ran once");
+    (void)ask("select depot.enqueue('q', 'long')");
+    claim_one("1 ms", &id, &token);
+    usleep(5000);
+    is_str(ask("select lost from queue.reap('w#2', '9 s', '10 s')"), "0", "another lease is left alone");
+    is_str(ask("select lost from queue.reap('w#2', '10 s', '10 s')"), "1", "until that time is over");
+}
+
 static void poison_job_reaches_the_dlq(void)
 {
     const char *id = NULL, *token;
@@ -161,7 +183,7 @@ static void poison_job_reaches_the_dlq(void)
         pgt_do("update queue.jobs set run_at = now()");
         claim_one("1 ms", &id, &token);
         usleep(5000);
-        (void)ask("select queue.reap('w#1')");
+        (void)ask("select queue.reap('w#1', '1 min', '10 s')");
     }
     is_str(job(id, "status || ' ' || dlq_reason_code || ' ' || last_error_code"),
            "dlq MAX_ATTEMPTS_EXCEEDED WORKER_LOST", "dead after three");
@@ -494,7 +516,7 @@ static void sums_survive_the_adding_up(void)
     clean();
     pgt_do("insert into queue.tally (at, queue, succeeded, dlq) select now() - interval '5 min', 'q' || g % 2, 1, g % "
            "2 from generate_series(1, 100) g");
-    (void)ask("select queue.reap('w#1'), queue.reap('w#1')");
+    (void)ask("select queue.reap('w#1', '1 min', '10 s'), queue.reap('w#1', '1 min', '10 s')");
     is_str(ask("select count(*) || ' ' || sum(succeeded) || ' ' || sum(dlq) from queue.tally"), "2 100 50",
            "a row a queue, nothing lost");
 }
@@ -505,6 +527,7 @@ int main(void)
     migrate();
     run(job_runs_and_succeeds);
     run(late_result_is_refused);
+    run(who_is_back_first_spares_the_others);
     run(poison_job_reaches_the_dlq);
     run(failures_are_retried_or_not);
     run(waits_grow_to_a_bound);

@@ -144,6 +144,57 @@ static void busy_threads_delay_but_lose_nothing(void)
     is_int(st_calls_now(), strtol(ONE("select count(*) from depot.schedule_run"), NULL, 10), "once");
 }
 
+/* A run that a daemon has taken, and was killed before it did anything. */
+static void begin_and_die(const char *schedule, const char *who, const char *lease_ms, const char *repeatable)
+{
+    pgt_do(depot_strf(pgt_arena, "insert into depot.schedule (name, definition, node, last_due) values ('%s', '@yearly UTC', '%s', clock_timestamp());"
+                                 " insert into depot.schedule_run (schedule, due_at, status) values ('%s', '2026-01-01T00:00:00Z', 'pending');"
+                                 " select depot.schedule_take('%s', '%s', gen_random_uuid(), %s, 'skip', %s)",
+                      schedule, who, schedule, schedule, who, lease_ms, repeatable));
+}
+
+static bool all_decided(void)
+{
+    sched_wake(a.sched);
+    return strcmp(ONE("select string_agg(schedule || ' ' || status, ', ' order by schedule) from depot.schedule_run where"
+                      " due_at = '2026-01-01T00:00:00Z'"), "mine ok, theirs ok, work lost") == 0;
+}
+
+static void a_job_is_made_though_its_daemon_was_killed(void)
+{
+    st_fresh();
+    st_add("mine", "@yearly", "job:q/mine");
+    st_add("theirs", "@yearly", "job:q/theirs");
+    st_add("work", "@yearly", "test.wait");
+    begin_and_die("mine", "a", "60000", "true");  /* this daemon is started anew: the lease need not run out */
+    begin_and_die("theirs", "z", "1", "true");    /* another one, which does not come back */
+    begin_and_die("work", "z", "1", "false");     /* nobody knows how much of it was done */
+    pgt_do("insert into depot.schedule_run (schedule, due_at, status, node, token, started_at, lease_until) values ('theirs',"
+           " '2026-01-02T00:00:00Z', 'running', 'y', gen_random_uuid(), clock_timestamp(), clock_timestamp() + interval '1 second')");
+    node_up(&a, "a", 2, 0);
+    ok(st_eventually(all_decided, 15), "both jobs are made, the task is lost");
+    node_down(&a, 5000);
+    const char *made = st_text(&st_jobs), *mine = "q/mine schedule:mine:2026-01-01T00:00:00.000000Z\n",
+               *theirs = "q/theirs schedule:theirs:2026-01-01T00:00:00.000000Z\n";
+    contains(made, mine, "one job, by the key of its due time");
+    contains(made, theirs, "the other one, though a later run was going");
+    is_int((int64_t)strlen(made), (int64_t)(strlen(mine) + strlen(theirs)), "each once");
+}
+
+static void a_job_is_made_when_the_database_is_back(void)
+{
+    st_fresh();
+    st_add("j", "@yearly", "job:q/j");
+    pgt_do("insert into depot.schedule (name, definition, node, last_due) values ('j', '@yearly UTC', 'a', clock_timestamp());"
+           " insert into depot.schedule_run (schedule, due_at, status) values ('j', '2026-01-01T00:00:00Z', 'pending')");
+    st_jobs_fail = 1;
+    node_up(&a, "a", 2, 0);
+    ok(pgt_eventually("select string_agg(status, ', ') from depot.schedule_run", "ok"), "its run ends well");
+    node_down(&a, 5000);
+    contains(st_text(&st_jobs), "no q/j schedule:j:2026-01-01T00:00:00.000000Z\nq/j schedule:j:2026-01-01T00:00:00.000000Z\n", "at the second try");
+    is_str(st_events_text(), "", "and nobody is told of a failure");
+}
+
 static pid_t postmaster(void)
 {
     return pgt_postmaster(depot_strf(pgt_arena, "%s/pg/data", pgt_root));
@@ -311,7 +362,7 @@ static void the_one_of_the_process_starts_once(void)
     st_fresh();
     st_add("x", "@yearly", "test.wait");
     node_up(&a, "a", 2, 0);
-    const sched_env env = { .db = a.pool, .executor = a.threads, .node = "z", .ops = &st_ops, .next = st_next, .next_task = st_next_task,
+    const sched_env env = { .db = a.pool, .executor = a.threads, .node = "z", .ops = &st_ops, .sections = st_now, .next = st_next, .next_task = st_next_task,
                             .emit = st_emit };
     ok(!sched_list(pgt_arena, &list, &err) && err.code == DEPOT_E_UNAVAILABLE, "before its start there is nothing to see");
     err = (depot_err){ 0 };
@@ -348,6 +399,8 @@ int main(void)
     run(a_run_ends_at_its_timeout);
     run(a_canceled_run_is_recorded);
     run(busy_threads_delay_but_lose_nothing);
+    run(a_job_is_made_though_its_daemon_was_killed);
+    run(a_job_is_made_when_the_database_is_back);
     run(a_database_restart_loses_nothing);
     run(an_outage_longer_than_a_lease_loses_nothing);
     run(housekeeping_runs_on_each_daemon_or_on_one);

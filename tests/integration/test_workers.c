@@ -497,8 +497,9 @@ int main(int argc, char **argv)
 {
     signal(SIGPIPE, SIG_IGN);
     if (argc > 1 && strcmp(argv[1], "--worker") == 0) {
-        depot_err err = { 0 };
-        if (!worker_greet(3, &err)) {
+        depot_err   err = { 0 };
+        const char *packed;
+        if (!worker_greet(3, &packed, &err)) {
             fprintf(stderr, "%s\n", err.msg);
             return 1;
         }

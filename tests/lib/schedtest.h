@@ -25,16 +25,22 @@ static section         st_sections[16];
 static size_t          st_n;
 static depot_task_row  st_tasks[4];
 static size_t          st_n_tasks;
-static depot_buf       st_events; /* one a line */
+static depot_buf       st_events, st_jobs; /* one a line */
 static int             st_calls, st_running, st_most;  /* of tasks: begun, going now, going at the same time */
 static int             st_ticks[4];                    /* of housekeeping, by number */
 static char            st_last_args[256];
 
+static inline const void *st_now(void)
+{
+    return st_sections;
+}
+
 /* A copy, so that a test may change a section while schedulers look. */
-static inline const void *st_next(size_t *it, const char **out_name)
+static inline const void *st_next(const void *now, size_t *it, const char **out_name)
 {
     static _Thread_local section copy;
 
+    (void)now;
     pthread_mutex_lock(&st_lock);
     bool more = *it < st_n;
     if (more) {
@@ -107,14 +113,33 @@ static inline bool st_task(const char *name, const depot_json *args, depot_arena
     return good;
 }
 
-static const action_ops st_ops = { .task = st_task };
+static int st_jobs_fail; /* so many enqueues find no database */
+
+static inline bool st_make_jobs(const action_job *jobs, size_t n, depot_err *err)
+{
+    pthread_mutex_lock(&st_lock);
+    bool fails = st_jobs_fail > 0;
+    st_jobs_fail -= fails ? 1 : 0;
+    for (size_t i = 0; i < n; i++) {
+        depot_buf_addf(&st_jobs, "%s%s/%s %s\n", fails ? "no " : "", jobs[i].queue, jobs[i].type, jobs[i].key);
+    }
+    pthread_mutex_unlock(&st_lock);
+    return !fails || DEPOT_FAIL(err, DB_DOWN, "the database is away");
+}
+
+static const action_ops st_ops = { .task = st_task, .jobs = st_make_jobs };
+
+static inline const char *st_text(const depot_buf *of)
+{
+    pthread_mutex_lock(&st_lock);
+    const char *text = depot_strdup(pgt_arena, of->data == NULL ? "" : of->data);
+    pthread_mutex_unlock(&st_lock);
+    return text;
+}
 
 static inline const char *st_events_text(void)
 {
-    pthread_mutex_lock(&st_lock);
-    const char *text = depot_strdup(pgt_arena, st_events.data == NULL ? "" : st_events.data);
-    pthread_mutex_unlock(&st_lock);
-    return text;
+    return st_text(&st_events);
 }
 
 static inline int st_read(const int *number)
@@ -137,7 +162,7 @@ static inline void node_up(node *n, const char *name, size_t threads, int64_t le
                                       .acquire_timeout_ms = 5000, .statement_timeout_ms = 10000, .lock_timeout_ms = 5000 };
 
     *n = (node){ .name = name, .pool = db_pool_new(&options), .threads = executor_new(threads, 16) };
-    const sched_env env = { .db = n->pool, .executor = n->threads, .node = name, .ops = &st_ops, .next = st_next,
+    const sched_env env = { .db = n->pool, .executor = n->threads, .node = name, .ops = &st_ops, .sections = st_now, .next = st_next,
                             .next_task = st_next_task, .emit = st_emit, .lease_ms = lease_ms };
     n->sched = sched_new(&env);
     sched_begin(n->sched);
@@ -157,6 +182,7 @@ static inline void st_fresh(void)
     pgt_do("truncate depot.schedule, depot.schedule_run, depot.duty");
     st_n = st_n_tasks = 0;
     depot_buf_reset(&st_events);
+    depot_buf_reset(&st_jobs);
     st_calls = st_running = st_most = 0;
     memset(st_ticks, 0, sizeof(st_ticks));
     st_last_args[0] = '\0';

@@ -177,6 +177,43 @@ static void samples_are_right(void)
     contains(shown(arena, c, "queue NAME", "lease"), "10s (a.ini:", "which then counts");
 }
 
+/* The dump of what another process makes of it, and the secrets that its log would hide. */
+static void a_configuration_travels_to_another_process(void)
+{
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    DEPOT_AUTO(depot_buf_free) depot_buf      line = { 0 };
+    static const char text[] = "[queue q]\nlease = 90s\nnote = $${x} costs ${env:RIG_PRICE} $$${${type}}\n"
+                               "[database]\npool = 3\npassword = ${file:RIG_FILE}\n"
+                               "[plugin queue]\nroot = sub/dir\n[queue empty]\n";
+    char        dir[] = "/tmp/depot-conf-XXXXXX";
+    const conf *here, *there;
+    depot_err   err = { 0 };
+
+    ok(mkdtemp(dir) != NULL, "a folder");
+    char *secret = depot_strf(arena, "%s/secret", dir);
+    ok_err(depot_write_file(secret, "travel \"pass\"", 13, 0600, &err), &err, "a secret");
+    ok(setenv("RIG_PRICE", "${5}", 1) == 0 && setenv("RIG_POOL", "7", 1) == 0, "variables");
+    DEPOT_AUTO(depot_buf_free) depot_buf placed = { 0 };
+    const char *mark = strstr(text, "RIG_FILE");
+    depot_buf_addf(&placed, "%.*s%s%s", (int)(mark - text), text, secret, mark + 8);
+    is_str(rig_check(arena, placed.data, dir, &here), "", "nothing is wrong");
+
+    const char *packed = conf_pack(arena, here);
+    ok_err(depot_remove_tree(dir, &err), &err, "the files go");
+    ok(unsetenv("RIG_PRICE") == 0, "and a variable");
+    conf_raw *raw = conf_unpack(arena, packed, &err);
+    ok_err(raw != NULL, &err, "conf_unpack");
+    is_str(rig_build(arena, raw, dir, conf_problems_new(arena), &there), "", "nothing is wrong there");
+    is_str(depot_json_text(arena, conf_show(arena, there)), depot_json_text(arena, conf_show(arena, here)), "the same values and places");
+    is_str(((const rig_queue *)conf_get(there, "queue", "q"))->note, ((const rig_queue *)conf_get(here, "queue", "q"))->note,
+           "texts that look like references stay what they are");
+    is_str(conf_pack(arena, there), packed, "and it may travel on");
+    contains(packed, "travel \\\"pass\\\"", "secrets are part of it");
+    ok(conf_unpack(arena, "{", &err) == NULL, "what is cut is refused");
+    contains(err.msg, "the configuration in force", "and named");
+    ok(unsetenv("RIG_POOL") == 0, "unset");
+}
+
 static void changes_that_need_a_restart_are_named(void)
 {
     static const struct {
@@ -316,6 +353,7 @@ int main(void)
     run(the_schema_tells_all_about_options);
     run(samples_show_every_option);
     run(samples_are_right);
+    run(a_configuration_travels_to_another_process);
     run(changes_that_need_a_restart_are_named);
     run(plugins_are_switched_on_and_off);
     run(switching_loses_and_hides_nothing);

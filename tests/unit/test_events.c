@@ -16,16 +16,28 @@ typedef struct section {
     const char  *name;
     hook_options o;
 } section;
-static const section *sections;
-static size_t         n_sections;
+typedef struct section_list {
+    const section *rows;
+    size_t         n;
+} section_list;
+static section_list        written;  /* by the test */
+static const section_list *in_force, *reloaded; /* reloaded: in force as soon as anybody has seen the last section */
 
-static const void *next_section(size_t *it, const char **out_name)
+static const void *sections(void)
 {
-    if (*it >= n_sections) {
+    return in_force;
+}
+
+static const void *next_section(const void *now, size_t *it, const char **out_name)
+{
+    const section_list *list = now;
+
+    if (*it >= list->n) {
+        in_force = reloaded == NULL ? in_force : reloaded;
         return NULL;
     }
-    *out_name = sections[*it].name;
-    return &sections[(*it)++].o;
+    *out_name = list->rows[*it].name;
+    return &list->rows[(*it)++].o;
 }
 
 /* ---- what was called, by any thread ---- */
@@ -150,15 +162,16 @@ static events_env env;
 
 static void begin(const section *list, size_t n)
 {
-    sections = list;
-    n_sections = n;
+    written = (section_list){ list, n };
+    in_force = &written;
+    reloaded = NULL;
     depot_buf_reset(&calls);
     n_calls = n_delivered = 0;
     fail_jobs = pause_us = eval_code = 0;
     subscribed = false;
     threads = executor_new(4, 64);
     env = (events_env){ .executor = threads, .ops = &ops, .row = row, .check = check_payload, .wanted = wanted, .deliver = delivered,
-                        .next = next_section };
+                        .sections = sections, .next = next_section };
     events_open(&env);
 }
 #define BEGIN(list) begin((list), DEPOT_N(list))
@@ -274,6 +287,28 @@ static void all_durable_hooks_or_an_error(void)
     contains(err.msg, "durable hooks of event demo.found", "that says what could not be kept");
     all_calls();
     is_int(n_calls, 0, "and no other hook has run");
+}
+
+static void a_reload_in_the_middle_drops_no_hook(void)
+{
+    static const section      before[] = { HOOK("loose", "*", "a.loose", .when = NULL), HOOK("last", "*", "job:q/last", .durable = true) };
+    static const section      after[] = { HOOK("last", "*", "job:q/last", .durable = true) };
+    static const section_list rest = { after, DEPOT_N(after) }, more = { before, DEPOT_N(before) };
+    depot_err                 err = { 0 };
+
+    BEGIN(before);
+    reloaded = &rest;
+    ok_err(emit("demo.found", "{\"n\": 1}", &err), &err, "an event while hooks go");
+    const char *told = all_calls();
+    contains(told, "q last", "the durable hook that moved up is there");
+    contains(told, "a.loose", "and the one that goes saw its last event");
+
+    BEGIN(after);
+    reloaded = &more;
+    ok_err(emit("demo.found", "{\"n\": 1}", &err), &err, "an event while hooks come");
+    told = all_calls();
+    contains(told, "q last", "the durable hook that moved down is there");
+    ok(strstr(told, "a.loose") == NULL, "and the one that comes will see the next event");
 }
 
 static void a_condition_that_cannot_be_judged_loses_nothing(void)
@@ -545,6 +580,7 @@ int main(void)
     run(an_action_gets_what_it_can_use);
     run(durable_hooks_are_jobs_before_emit_returns);
     run(all_durable_hooks_or_an_error);
+    run(a_reload_in_the_middle_drops_no_hook);
     run(a_condition_that_cannot_be_judged_loses_nothing);
     run(a_leased_job_runs_its_hook);
     run(endless_loops_end);
