@@ -1,4 +1,6 @@
 /* jobs.c - a good plugin for tests of the queue: serves job types in C and makes jobs through the service. */
+#include <time.h>
+
 #include "depot/svc_queue.h"
 
 static bool need_queue(depot_ctx *ctx, const depot_queue_v1 **out, depot_err *err)
@@ -22,6 +24,29 @@ static bool refuse(void *arg, const depot_job *job, depot_arena *arena, const de
     (void)arena;
     (void)out_result;
     return DEPOT_FAIL(err, CONFLICT, "job %s is not wanted", job->id);
+}
+
+static bool noop(void *arg, const depot_job *job, depot_arena *arena, const depot_json **out_result, depot_err *err)
+{
+    (void)arg;
+    (void)job;
+    (void)arena;
+    (void)out_result;
+    (void)err;
+    return true;
+}
+
+/* Result: microseconds since the moment "at" (microseconds since 1970) that the producer has noted. */
+static bool delay(void *arg, const depot_job *job, depot_arena *arena, const depot_json **out_result, depot_err *err)
+{
+    struct timespec now;
+
+    (void)arg;
+    (void)err;
+    clock_gettime(CLOCK_REALTIME, &now);
+    int64_t us = (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+    *out_result = depot_json_int(arena, us - depot_json_get_int(job->args, "at", us));
+    return true;
 }
 
 static const depot_field make_args[] = {
@@ -60,7 +85,8 @@ static bool start(depot_ctx *ctx, depot_err *err)
     const depot_queue_v1 *queue = NULL;
 
     return need_queue(ctx, &queue, err) && queue->serve("c.echo", echo, NULL, err) &&
-           queue->serve("c.refuse*", refuse, NULL, err);
+           queue->serve("c.refuse*", refuse, NULL, err) && queue->serve("c.noop", noop, NULL, err) &&
+           queue->serve("c.delay", delay, NULL, err);
 }
 
 static const depot_need     needs[] = { { "queue", 1, false } };
