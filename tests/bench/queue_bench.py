@@ -9,7 +9,7 @@ import subprocess
 import sys
 import time
 
-from queue_lab import NODE, SETTINGS, Lab, Session
+from queue_lab import NODE, PEERS, SETTINGS, Lab, Session
 from queue_ours import Depotd
 from queue_peers import TOKEN, Boss, Floor, Graphile
 
@@ -58,13 +58,15 @@ def medians(runs):
 
 
 def drained(contestant, n):
-    """Filled with n jobs, then worked off: jobs a second of both."""
+    """Filled with n jobs, then worked off: jobs a second of both; microseconds of processor a job, of PostgreSQL and of the contestant."""
     contestant.open()
     try:
         filled = contestant.fill(n)
+        before = contestant.lab.processor_seconds(), contestant.processor_seconds()
         rate = contestant.run(n)
+        after = contestant.lab.processor_seconds(), contestant.processor_seconds()
         contestant.check(n)
-        return filled, rate
+        return filled, rate, (after[0] - before[0]) / n * 1e6, (after[1] - before[1]) / n * 1e6
     finally:
         contestant.close()
 
@@ -86,9 +88,11 @@ def throughput(lab):
     sizes = {c.name: size_for(c) for c in ours + theirs}
     note("jobs a run: " + ", ".join("%s %d" % s for s in sizes.items()))
     both = taking_turns(ours + theirs, lambda c: drained(c, sizes[c.name]))
-    enqueued, worked = ({name: [run[i] for run in runs] for name, runs in both.items()} for i in (0, 1))
+    enqueued, worked, of_server, of_itself = ({name: [run[i] for run in runs] for name, runs in both.items()} for i in range(4))
     show_runs("worked off, jobs/s,", worked)
     show_runs("enqueued in bulk, jobs/s,", enqueued)
+    show_runs("processor time of PostgreSQL, us a job,", of_server, "%.1f")
+    show_runs("processor time besides, us a job,", of_itself, "%.1f")
     worked, enqueued = medians(worked), medians(enqueued)
     peers = [c.name for c in theirs]
     report("queue.c_noop", "jobs/s", worked["depotd-c"], {p: worked[p] for p in peers})
@@ -117,7 +121,7 @@ def start_delay(lab):
 
 def posts(url, token):
     """Acknowledged jobs a second, and how many."""
-    out = subprocess.run(["wrk", "-t1", "-c%d" % CONNECTIONS, "-d%ds" % SECONDS, "-s", os.path.join(os.path.dirname(os.path.abspath(__file__)), "queue-peers", "post.lua"), url],
+    out = subprocess.run(["wrk", "-t1", "-c%d" % CONNECTIONS, "-d%ds" % SECONDS, "-s", os.path.join(PEERS, "post.lua"), url],
                          env=dict(os.environ, BENCH_TOKEN=token), stdout=subprocess.PIPE, check=True, text=True).stdout
     if "Non-2xx" in out or "Socket errors" in out:
         raise RuntimeError("not every reply was a success:\n" + out)
@@ -205,7 +209,7 @@ def first_line(*command):
 def introduce(lab):
     with open("/proc/cpuinfo", encoding="ascii", errors="replace") as file:
         cpu = re.search(r"model name\s*: (.*)", file.read())
-    with open(os.path.join(os.path.dirname(os.path.abspath(__file__)), "queue-peers", "package.json"), encoding="utf-8") as file:
+    with open(os.path.join(PEERS, "package.json"), encoding="utf-8") as file:
         pins = re.findall(r'"(graphile-worker|pg|pg-boss)": "([^"]+)"', file.read())
     note("machine: %d processors (%s), 2 of them used, %s %s" % (os.cpu_count(), cpu.group(1) if cpu else "?", platform.system(), platform.release()))
     note("versions: %s; PostgreSQL %s; node %s; %s" % (first_line(os.path.join(BUILD, "depotd"), "--version"), lab.admin.value("show server_version"),

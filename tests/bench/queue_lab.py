@@ -16,6 +16,23 @@ PEERS = os.path.join(os.environ.get("BENCH_PEERS") or os.path.join(BUILD, "bench
 NODE = os.path.join(PEERS, "node_modules", ".bin", "node")
 
 
+def processor_seconds(pids):
+    """User and system time so far, of ended children too."""
+    ticks = 0
+    for pid in pids:
+        try:
+            with open("/proc/%d/stat" % pid, encoding="utf-8", errors="replace") as file:
+                ticks += sum(map(int, file.read().rpartition(")")[2].split()[11:15]))
+        except OSError:
+            pass  # it has ended, and its parent has its time
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def children(pid):
+    with open("/proc/%d/task/%d/children" % (pid, pid), encoding="ascii") as file:
+        return [int(word) for word in file.read().split()]
+
+
 class Session:
     """psql that stays connected: a transaction may be held open in it, and a question costs no connection."""
 
@@ -72,6 +89,10 @@ class Lab:
         self.admin.sql("create database %s owner depot_owner" % name)
         self.admin.sql("checkpoint")
         return name
+
+    def processor_seconds(self):
+        postmaster = self.cluster.postmaster()
+        return processor_seconds([postmaster, *children(postmaster)])
 
     def drop(self, name):
         self.admin.sql("drop database %s with (force)" % name)

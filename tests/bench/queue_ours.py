@@ -1,10 +1,9 @@
 """queue_ours.py - depotd as a contestant of the queue bench."""
 import os
-import signal
 import sys
 import time
 
-from queue_lab import Session, node
+from queue_lab import Session, children, node, processor_seconds
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from rig import BUILD, Rig, eventually  # noqa: E402
@@ -21,8 +20,6 @@ CONF = """[plugin http]
 max_enqueue_per_minute = 0
 [plugin jobs]
 file = %s
-[queue %s]
-paused = %s
 """
 
 
@@ -32,6 +29,13 @@ def bulk_sql(job_type, n):
         perform queue.enqueue_many((select jsonb_agg(jsonb_build_object('queue', '%s', 'type', '%s', 'args', jsonb_build_object('id', i)))
             from generate_series(chunk * %d, least(%d, (chunk + 1) * %d) - 1) i));
     end loop; end $$""" % ((n - 1) // CHUNK, QUEUE, job_type, CHUNK, n, CHUNK)
+
+
+def pause_sql(paused):
+    """Holds the queue or opens it, with no other limit, and tells the daemon. The only place that knows how."""
+    return """with p as (insert into queue.queue_policies (queue, paused, max_attempts_per_minute, max_in_flight) values ('%s', %s, null, null)
+        on conflict (queue) do update set paused = excluded.paused returning 1)
+        select pg_notify('depot_queue', '') from p""" % (QUEUE, paused)
 
 
 def succeeded_sql():
@@ -58,22 +62,18 @@ class Depotd:
         os.makedirs(os.path.join(self.rig.dir, "lua", "handlers"))
         with open(os.path.join(self.rig.dir, "lua", "handlers", "bench.lua"), "w", encoding="utf-8") as file:
             file.write(SCRIPTS)
-        self._configure(paused=True)
+        self.rig.write_conf("10-bench.ini", CONF % os.path.join(BUILD, "tests", "plugins", "jobs.so"))
         self.rig.start()
         self.session = Session(self.lab.url(self.database))
+        self.pause(True)
         self.finished = 0
         return self
 
     def url(self):
         return self.lab.url(self.database, "url")
 
-    def _configure(self, paused):
-        self.rig.write_conf("10-bench.ini", CONF % (os.path.join(BUILD, "tests", "plugins", "jobs.so"), QUEUE, "yes" if paused else "no"))
-
     def pause(self, paused):
-        """Begins at once; a daemon that takes up the change is part of what is measured."""
-        self._configure(paused)
-        self.rig.signal(signal.SIGHUP)
+        self.session.sql(pause_sql(paused))
 
     def fill(self, n):
         """Jobs a second."""
@@ -94,7 +94,7 @@ class Depotd:
                 break
             if time.monotonic() > until or not self.rig.alive():
                 raise RuntimeError("only %d of %d jobs succeeded\n%s" % (now - self.finished, n, self.rig.log_text()[-2000:]))
-            time.sleep(0.01)
+            time.sleep(0.025)
         took = time.monotonic() - began
         n = now - self.finished
         self.pause(True)
@@ -112,6 +112,10 @@ class Depotd:
         if not eventually(60, quiet):
             raise RuntimeError("the paused queue goes on")
         self.finished = seen[0]
+
+    def processor_seconds(self):
+        """Of the daemon and its workers."""
+        return processor_seconds([self.rig.process.pid, *children(self.rig.process.pid)])
 
     def check(self, n):
         kept = int(self.session.value(kept_sql()))

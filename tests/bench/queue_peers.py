@@ -1,6 +1,7 @@
 """queue_peers.py - the peers of the queue bench, each with the settings in which it is best."""
 import os
 import re
+import resource
 import subprocess
 import time
 
@@ -30,6 +31,12 @@ class Peer:
         took = time.monotonic() - began
         self.session.sql("vacuum analyze")
         return n / took
+
+    @staticmethod
+    def processor_seconds():
+        """Of the drivers, which end with their run."""
+        used = resource.getrusage(resource.RUSAGE_CHILDREN)
+        return used.ru_utime + used.ru_stime
 
     def check(self, n):
         """Nothing is left of the n that it was given."""

@@ -39,7 +39,10 @@ async function work(limit) {
 
 async function latency(n, gap) {
   const delays = []
-  await boss.work(QUEUE, { pollingIntervalSeconds: 0.5 }, async ([job]) => { delays.push(wallUs() - job.data.at) })
+  await boss.work(QUEUE, { batchSize: 100, pollingIntervalSeconds: 0.5, notifyPollingIntervalSeconds: 0.5 }, async jobs => {
+    const now = wallUs()
+    for (const job of jobs) delays.push(now - job.data.at)
+  })
   await sleep(2000)
   await steadily(n, gap, () => boss.send(QUEUE, { at: wallUs() }))
   answer({ delays: await filled(delays, n) })

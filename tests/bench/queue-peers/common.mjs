@@ -16,25 +16,28 @@ export function answer(value) {
   process.stdout.write(JSON.stringify(value) + '\n', () => process.exit(0))
 }
 
-/** Calls send(i) for n jobs, one every `gap` ms whatever became of the others. */
+/** So many jobs come before those that count: connections are opened and plans made by then. */
+export const WARM = 50
+
+/** Calls send() for WARM + n jobs, one every `gap` ms whatever became of the others; what the last n gave. */
 export async function steadily(n, gap, send) {
   const began = seconds(), sent = []
-  for (let i = 0; i < n; i++) {
+  for (let i = 0; i < WARM + n; i++) {
     const wait = began + i * gap / 1e3 - seconds()
     if (wait > 0) await sleep(wait * 1e3)
-    sent.push(send(i))
+    sent.push(send())
   }
-  return Promise.all(sent)
+  return (await Promise.all(sent)).slice(WARM)
 }
 
-/** Waits until `list` has n entries; gives up after half a minute, as a job that never starts is a fault. */
+/** Waits until the list has WARM + n entries; the last n. Gives up after half a minute, as a job that never starts is a fault. */
 export async function filled(list, n) {
   const until = seconds() + 30
-  while (list.length < n) {
-    if (seconds() > until) throw new Error(`only ${list.length} of ${n} jobs have started`)
+  while (list.length < WARM + n) {
+    if (seconds() > until) throw new Error(`only ${list.length} of ${WARM + n} jobs have started`)
     await sleep(5)
   }
-  return list
+  return list.slice(WARM)
 }
 
 /** A server that makes one job of each POST and answers when it is durable: what a producer's service around the peer is. */
