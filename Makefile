@@ -208,9 +208,9 @@ run: all ## the daemon in the foreground on ./conf.d and ./var
 	@echo 'run: the log below names the addresses; the token of the first administrator is in ./var/admin.token;'
 	@echo 'run: build/depotctl status, in a second terminal, needs none'
 	@exec build/depotd --foreground
-bench: deps-bench all ## every tests/bench/*.sh
+bench: deps-bench all $(helper_bin) $(bad_so) ## every tests/bench/*.sh
 	@for script in $(srcdir)/tests/bench/*.sh; do DEPOT_SRC=$(srcdir) DEPOT_BUILD=$(CURDIR)/build sh $$script || exit; done
-bench-%: deps-bench all ## tests/bench/NAME.sh alone
+bench-%: deps-bench all $(helper_bin) $(bad_so) ## tests/bench/NAME.sh alone
 	@DEPOT_SRC=$(srcdir) DEPOT_BUILD=$(CURDIR)/build sh $(srcdir)/tests/bench/$*.sh
 docs: all ## write docs/reference and lua/types from the tables of core and plugins
 	cd $(srcdir) && $(CURDIR)/build/depotctl docs all --output docs/reference

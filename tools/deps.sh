@@ -37,6 +37,8 @@ check|codespell|lint of spelling|
 coverage|gcovr|line and branch coverage|
 bench|nginx|peer of the HTTP figures|
 bench|wrk|load for the HTTP figures|
+bench|npm|fetches the peers of the queue figures|/usr/bin/npm
+bench|postgresql|pgbench, the floor of the queue figures|/usr/lib/postgresql/*/bin/pgbench
 END
 }
 

@@ -57,6 +57,19 @@ static bool slow(void *arg, const depot_job *job, depot_arena *arena, const depo
     return true;
 }
 
+/* Result: microseconds since the moment "at" (microseconds since 1970) that the producer has noted. */
+static bool delay(void *arg, const depot_job *job, depot_arena *arena, const depot_json **out_result, depot_err *err)
+{
+    struct timespec now;
+
+    (void)arg;
+    (void)err;
+    clock_gettime(CLOCK_REALTIME, &now);
+    int64_t us = (int64_t)now.tv_sec * 1000000 + now.tv_nsec / 1000;
+    *out_result = depot_json_int(arena, us - depot_json_get_int(job->args, "at", us));
+    return true;
+}
+
 static const depot_field make_args[] = {
     { .name = "rows", .type = DEPOT_T_INT, .flags = DEPOT_REQUIRED, .doc = "how many jobs" },
     { .name = "commit", .type = DEPOT_T_BOOL, .flags = DEPOT_REQUIRED, .doc = "or roll back" },
@@ -94,7 +107,8 @@ static bool start(depot_ctx *ctx, depot_err *err)
 
     return need_queue(ctx, &queue, err) && queue->serve("c.echo", echo, NULL, err) &&
            queue->serve("c.refuse*", refuse, NULL, err) && queue->serve("c.slow", slow, NULL, err) &&
-           queue->serve("c.busy", busy, NULL, err) && queue->serve("c.noop", noop, NULL, err);
+           queue->serve("c.busy", busy, NULL, err) && queue->serve("c.noop", noop, NULL, err) &&
+           queue->serve("c.delay", delay, NULL, err);
 }
 
 static const depot_need     needs[] = { { "queue", 1, false } };
