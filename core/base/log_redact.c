@@ -67,13 +67,13 @@ static void blank(depot_buf *text, size_t at, size_t n)
     text->len -= n - 3;
 }
 
-static void hide(depot_buf *text, const char *secret)
+static void hide(depot_buf *text, const char *value)
 {
-    size_t n = strlen(secret);
+    size_t n = strlen(value);
     size_t from = 0;
 
     for (;;) {
-        const char *hit = from < text->len ? memmem(text->data + from, text->len - from, secret, n) : NULL;
+        const char *hit = from < text->len ? memmem(text->data + from, text->len - from, value, n) : NULL;
         if (hit == NULL) {
             break;
         }
@@ -83,7 +83,7 @@ static void hide(depot_buf *text, const char *secret)
     }
     /* A text of fixed size, such as the message of an error, may have been cut in the middle of a secret. */
     for (size_t part = n - 1; part >= SECRET_LEAST_BYTES; part--) {
-        if (part <= text->len && memcmp(text->data + text->len - part, secret, part) == 0) {
+        if (part <= text->len && memcmp(text->data + text->len - part, value, part) == 0) {
             blank(text, text->len - part, part);
             return;
         }
