@@ -1,0 +1,1 @@
+-- Jobs enqueued in bulk.
