@@ -22,7 +22,7 @@ static const char claim_sql[] = "select id, token, queue, job_type, args, attemp
                                 " from queue.claim($1, $2, $3, $4, $5 * interval '1 millisecond')";
 static const char claim_chunks_sql[] = "select id, token, lo, n, queue, job_type, args, max_attempts, lease_ms"
                                        " from queue.claim_chunks($1, $2, $3, $4, $5, $6 * interval '1 millisecond')";
-static const char unpack_sql[] = "select queue.unpack($1, $2, $3)";
+static const char unpack_sql[] = "select queue.unpack($1, $2, $3, $4)";
 static const char held_chunks_sql[] = "select id, token, lo, n, queue, job_type, args, max_attempts, lease_ms"
                                       " from queue.held_chunks($1, $2 * interval '1 millisecond')";
 static const char held_sql[] = "select id, token, queue, job_type, args, attempt, max_attempts, lease_ms"
@@ -45,7 +45,6 @@ typedef struct wish {
     int64_t     n;
     const char *types;
     int64_t     ranges; /* of chunks, for C handlers */
-    int64_t     lua;    /* jobs in chunks that are for scripts, and become rows first */
 } wish;
 
 /* Jobs of both kinds are claimed together, so that a claim never has to step over the one kind to find the other;
@@ -71,7 +70,6 @@ static wish wanted(queue *q)
     w.n = (c > 0 ? c : 0) + (lua > 0 ? lua : 0);
     w.n = w.n > o->batch ? o->batch : w.n;
     w.ranges = held <= ahead / 2 ? ahead - held : 0;
-    w.lua = lua <= 0 || !q->is_short ? 0 : lua > o->batch ? o->batch : lua;
     return w;
 }
 
@@ -196,7 +194,8 @@ static bool exchange(queue *q, depot_arena *arena, const finish_batch *results, 
     DEPOT_AUTO(depot_db_close) depot_db *db = NULL;
     const depot_val                      job_vals[] = { DEPOT_TEXT(results->jobs.data) },
                     chunk_vals[] = { DEPOT_TEXT(results->chunks.data) };
-    const depot_val unpack_vals[] = { DEPOT_TEXT(q->types.queues), DEPOT_TEXT(q->types.of[1]), DEPOT_INT(w->lua) };
+    const depot_val unpack_vals[] = { DEPOT_TEXT(q->types.queues), DEPOT_TEXT(q->types.of[1]),
+                                     DEPOT_TEXT(q->types.of[0]), DEPOT_INT(w->n) };
     const depot_val claim_vals[] = { DEPOT_TEXT(q->worker), DEPOT_TEXT(q->types.queues), DEPOT_TEXT(w->types),
                                      DEPOT_INT(w->n), DEPOT_INT(o->lease) };
     const depot_val range_vals[] = {
@@ -211,7 +210,7 @@ static bool exchange(queue *q, depot_arena *arena, const finish_batch *results, 
     } all[] = {
         { results->jobs.len > 0, { finish_sql, job_vals, DEPOT_N(job_vals) }, &rows->jobs },
         { results->chunks.len > 0, { finish_chunks_sql, chunk_vals, DEPOT_N(chunk_vals) }, &rows->chunks },
-        { w->lua > 0, { unpack_sql, unpack_vals, DEPOT_N(unpack_vals) }, &unpacked },
+        { w->n > 0 && q->is_short, { unpack_sql, unpack_vals, DEPOT_N(unpack_vals) }, &unpacked },
         { w->n > 0, { claim_sql, claim_vals, DEPOT_N(claim_vals) }, &rows->claimed },
         { w->ranges > 0, { claim_chunks_sql, range_vals, DEPOT_N(range_vals) }, &rows->ranges },
     };

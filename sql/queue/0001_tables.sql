@@ -34,10 +34,12 @@ begin
 end
 $$;
 
--- Comes before every id of that moment and after.
-create function queue.id_least(at timestamptz) returns uuid
+-- The least id of that moment.
+create function queue.first_id(at timestamptz) returns uuid
 language sql immutable as $$
-    select (lpad(to_hex((extract(epoch from at) * 1000)::bigint), 12, '0') || repeat('0', 20))::uuid
+    select (i || '0000-000000000000')::uuid
+    from (select encode(int8send((floor(extract(epoch from at) * 1000)::bigint << 16) | 28672), 'hex') as h) e,
+    lateral (select substr(h, 1, 8) || '-' || substr(h, 9, 4) || '-' || substr(h, 13, 4) || '-' as i) u
 $$;
 
 -- 2026-11-20T09:23:33.459721Z
@@ -73,18 +75,55 @@ create table queue.jobs (
     enqueued_by        text,
     request_id         text,
     canceled_by        text,
+    cancel_requested_at timestamptz, -- it was to end while it ran; never set on a job that waits
+    backoff_base_ms    bigint check (backoff_base_ms >= 0), -- these four and timeout_ms: null: as its queue says
+    backoff_max_ms     bigint check (backoff_max_ms >= 0),
+    backoff_jitter     real check (backoff_jitter between 0 and 1),
+    timeout_ms         bigint check (timeout_ms > 0),
+    unique_key         text check (length(unique_key) between 1 and 512),
+    unique_scope       text check (unique_scope in ('queued', 'active')), -- how long no other job may have that key
+    concurrency_key    text check (length(concurrency_key) between 1 and 512), -- counts against its queue's max_per_key
+    key_held           boolean not null default false, -- parked until its key has room: claims do not see it
+    waits_for          integer not null default 0 check (waits_for >= 0), -- jobs that must end first
+    on_dependency_failure text check (on_dependency_failure in ('cancel', 'run', 'wait')),
+    batch_id           uuid,
     created_at         timestamptz not null default now(),
     updated_at         timestamptz not null default now(),
+    archived_at        timestamptz, -- null: it is not in the archive
     constraint running_has_lease check ((status = 'running') = (lease_token is not null)
         and (lease_token is null) = (lock_expires_at is null) and (lease_token is null) = (locked_at is null))
 );
 -- Claims step from group to group (queue, type, priority) and look only into those that are served: -priority, so that one
 -- direction of the index serves all columns.
-create index jobs_queued on queue.jobs (queue, job_type, (-priority), run_at, id) where status = 'queued';
+create index jobs_queued on queue.jobs (queue, job_type, (-priority), run_at, id) where status = 'queued' and waits_for = 0 and not key_held;
+-- What is queued and cannot be claimed, so that counting all that waits needs no scan of the table.
+create index jobs_held on queue.jobs (queue) where status = 'queued' and (waits_for > 0 or key_held);
 create index jobs_running on queue.jobs (lock_expires_at) where status = 'running';
 create index jobs_dlq on queue.jobs (id) where status = 'dlq';
 create index jobs_unannounced on queue.jobs (id) where status = 'dlq' and announced_at is null;
 create index jobs_replays on queue.jobs (replay_of_job_id) where replay_of_job_id is not null;
+create index jobs_canceling on queue.jobs (locked_by) where status = 'running' and cancel_requested_at is not null;
+create unique index jobs_unique_queued on queue.jobs (unique_key) where status = 'queued' and unique_scope = 'queued';
+create unique index jobs_unique_active on queue.jobs (unique_key) where status in ('queued', 'running') and unique_scope = 'active';
+-- Of a key: what runs, what is parked in the order in which it goes on, everything that has not ended by age.
+create index jobs_key_running on queue.jobs (queue, concurrency_key) where status = 'running' and concurrency_key is not null;
+create index jobs_key_held on queue.jobs (queue, concurrency_key, (-priority), run_at, id) where status = 'queued' and key_held;
+create index jobs_key_order on queue.jobs (queue, concurrency_key, id)
+    where status in ('queued', 'running') and concurrency_key is not null;
+create index jobs_ended on queue.jobs (queue, status, updated_at) where status in ('succeeded', 'dlq', 'canceled');
+
+-- Jobs that ended long ago. Everything that reads a job looks here too: both tables have the same columns.
+create table queue.jobs_archive (like queue.jobs including defaults including constraints);
+alter table queue.jobs_archive add primary key (id);
+create index jobs_archive_replays on queue.jobs_archive (replay_of_job_id) where replay_of_job_id is not null;
+create index jobs_archive_at on queue.jobs_archive (archived_at);
+create index jobs_archive_status on queue.jobs_archive (status, id);
+
+-- A job that stopped running: what others wait for may be free. status: its new one.
+create type queue.ending as (id uuid, queue text, concurrency_key text, batch_id uuid, status text);
+
+-- A job that a claim may lease.
+create type queue.pick as (id uuid, rank integer, run_at timestamptz, lease interval, queue text, concurrency_key text);
 
 -- Attempts that have ended.
 create table queue.attempts (
@@ -203,7 +242,7 @@ begin
         'id', queue.job_at(c.id, p), 'queue', c.queue, 'job_type', c.job_type, 'payload_json', case when with_args then c.args -> p end,
         'run_at', c.run_at,        'status', case when w.n is not null then 'queued' when l.n is not null then 'running' else 'succeeded' end,
         'priority', c.priority, 'max_attempts', c.max_attempts, 'attempts', case when w.n is null then 1 else 0 end, 'uncharged', 0,
-        'lease_token', l.token, 'locked_at', l.started_at, 'locked_by', l.worker, 'lock_expires_at', l.expires_at,
+        'waits_for', 0, 'key_held', false, 'lease_token', l.token, 'locked_at', l.started_at, 'locked_by', l.worker, 'lock_expires_at', l.expires_at,
         'result', case when w.n is null and l.n is null then a.results -> (p - a.lo) end,
         'enqueued_by', c.enqueued_by, 'request_id', c.request_id, 'created_at', queue.id_time(c.id),
         'updated_at', coalesce(a.finished_at, l.started_at, queue.id_time(c.id)))) r
@@ -216,7 +255,7 @@ $$;
 create function queue.find(job uuid) returns setof queue.jobs
 language plpgsql stable rows 1 as $$
 begin
-    return query select * from queue.jobs j where j.id = job;
+    return query select * from queue.jobs j where j.id = job union all select * from queue.jobs_archive a where a.id = job;
     if not found then
         return query select * from queue.chunk_jobs(queue.chunk_of(job), queue.place_of(job), queue.place_of(job), true);
     end if;
@@ -248,12 +287,24 @@ create table queue.late_results (
     error_code text
 );
 create index late_results_job on queue.late_results (job_id);
+create index late_results_at on queue.late_results (at);
 
 create table queue.job_keys (
     key        text primary key check (length(key) between 1 and 512),
     job_id     uuid not null,
     created_at timestamptz not null default now()
 );
+
+-- Keys of which one job is made in each span of period_ms; number: of the span, counted from 1970.
+create table queue.period_keys (
+    key       text not null check (length(key) between 1 and 512),
+    period_ms bigint not null check (period_ms > 0),
+    number    bigint not null,
+    job_id    uuid not null,
+    ends_at   timestamptz not null,
+    primary key (key, period_ms, number)
+);
+create index period_keys_end on queue.period_keys (ends_at);
 
 -- Limits of a queue; null: none. A queue without a row is free.
 create table queue.queue_policies (
@@ -264,8 +315,83 @@ create table queue.queue_policies (
     max_attempts            integer check (max_attempts > 0),
     lease_ms                bigint check (lease_ms > 0),
     paused                  boolean not null default false,
-    source                  text not null default 'sql' -- conf: a [queue NAME] section made it, and removes it
+    source                  text not null default 'sql', -- conf: a [queue NAME] section made it, and removes it; api: by HTTP
+    backoff_base_ms         bigint check (backoff_base_ms >= 0),
+    backoff_max_ms          bigint check (backoff_max_ms >= 0),
+    backoff_jitter          real check (backoff_jitter between 0 and 1),
+    timeout_ms              bigint check (timeout_ms > 0),
+    max_per_key             integer check (max_per_key > 0), -- jobs with one concurrency_key that run at a time
+    key_fifo                boolean not null default false,  -- of a key one at a time, in the order of their making
+    keep_succeeded_ms       bigint check (keep_succeeded_ms >= 0), -- until they go to the archive
+    keep_canceled_ms        bigint check (keep_canceled_ms >= 0),
+    keep_dlq_ms             bigint check (keep_dlq_ms >= 0),
+    paused_by               text,
+    paused_at               timestamptz,
+    updated_by              text,
+    updated_at              timestamptz not null default now()
 );
+
+-- Keys that have parked jobs, and when to look again whether they may go on.
+create table queue.parked_keys (
+    queue           text not null,
+    concurrency_key text not null,
+    look_at         timestamptz not null,
+    primary key (queue, concurrency_key)
+);
+create index parked_keys_due on queue.parked_keys (look_at);
+
+-- [limit NAME]: so many starts a second on average, burst at once.
+create table queue.limits (
+    name       text primary key,
+    on_kind    text not null check (on_kind in ('queue', 'type', 'key')),
+    on_name    text, -- queue or job type; of a key limit the queue, null: each key of every queue
+    per_second double precision not null check (per_second > 0),
+    burst      double precision not null check (burst >= 1),
+    check (on_kind = 'key' or on_name is not null)
+);
+
+-- What is left of a limit; subject: the queue and the key of a key limit, else ''.
+create table queue.tokens (
+    name    text not null references queue.limits on delete cascade,
+    subject text not null default '',
+    amount  double precision not null,
+    at      timestamptz not null,
+    primary key (name, subject)
+);
+create index tokens_at on queue.tokens (at) where subject <> '';
+
+-- job_id does not run before needs has ended. checked: whoever ends `needs` from here on is sure to see this row.
+create table queue.dependencies (
+    job_id  uuid not null,
+    needs   uuid not null,
+    checked boolean not null default false,
+    primary key (job_id, needs)
+);
+create index dependencies_needs on queue.dependencies (needs);
+create index dependencies_unchecked on queue.dependencies (job_id) where not checked;
+
+create table queue.batches (
+    id              uuid primary key,
+    total           integer not null,
+    succeeded       integer not null default 0,
+    dlq             integer not null default 0,
+    canceled        integer not null default 0,
+    callback        jsonb, -- {queue, type, args}
+    callback_job_id uuid,
+    created_by      text,
+    created_at      timestamptz not null default now(),
+    ended_at        timestamptz
+);
+
+-- What people did to jobs, for their timelines.
+create table queue.events (
+    job_id     uuid not null,
+    at         timestamptz not null default clock_timestamp(),
+    kind       text not null, -- Retried, Discarded
+    actor      text,
+    request_id text
+);
+create index events_job on queue.events (job_id);
 
 create table queue.policy_decisions (
     id           uuid primary key default queue.new_id(),

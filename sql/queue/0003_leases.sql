@@ -1,9 +1,12 @@
 -- What dispatchers call: claim, finish, heartbeat, reap. Times are the database's; a lease is its token.
 
--- 2 s, 4 s, 8 s … at most 900 s, give or take a fifth.
-create function queue.backoff(attempt integer) returns interval
+-- base, twice that, four times … at most `most`, give or take the share `jitter`; 2 s to 900 s and a fifth unless somebody says.
+create function queue.backoff(attempt integer, base_ms bigint default null, most_ms bigint default null, jitter real default null)
+    returns interval
 language sql volatile as $$
-    select least(900, least(900, 2 * 2 ^ least(greatest(attempt, 1) - 1, 10)) * (0.8 + 0.4 * random())) * interval '1 second'
+    select least(m, least(m, b * 2 ^ least(greatest(attempt, 1) - 1, 30)) * (1 - j + 2 * j * random())) * interval '1 millisecond'
+    from (select coalesce(base_ms, 2000)::double precision as b, coalesce(most_ms, 900000)::double precision as m,
+                 coalesce(jitter, 0.2)::double precision as j) x
 $$;
 
 create function queue.glob_like(glob text) returns text
@@ -81,8 +84,8 @@ language sql volatile as $$
             and not exists (select from queue.policy_decisions d where d.id > (select queue.id_at(clock_timestamp() - interval '1 minute'))
                             and d.decision = 'THROTTLED' and d.details_json ->> 'queue' = q.queue)
           offset 0) p
-    cross join lateral (select j.id from queue.jobs j where j.status = 'queued' and j.queue = p.queue and j.run_at <= clock_timestamp()
-                        order by j.priority desc, j.run_at, j.id limit 1) h
+    cross join lateral (select j.id from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held
+                          and j.queue = p.queue and j.run_at <= clock_timestamp() order by j.priority desc, j.run_at, j.id limit 1) h
     cross join lateral (
         select s.running, s.started, case when s.running >= p.max_in_flight then 'IN_FLIGHT_EXCEEDED'
                                                 when s.started >= p.max_attempts_per_minute then 'RETRY_RATE_EXCEEDED' end as reason
@@ -93,10 +96,12 @@ language sql volatile as $$
 $$;
 
 -- Up to n jobs that are due, by priority and time, each with a lease of its own. queues: null means all. types: names and
--- globs. Steps over the groups of waiting jobs (queue, type, priority) by index, so that jobs which nobody serves and jobs
--- that are not due cost nothing.
+-- globs. Steps over the groups of waiting jobs (queue, type, priority) by index, so that jobs which nobody serves, jobs that
+-- are not due and jobs that are held back cost nothing. In three steps, as locks that a key needs must be held before what runs is
+-- counted: pick, admit, lease.
 create function queue.claim(worker text, queues text[], types text[], n integer, lease interval)
-    returns table (id uuid, token uuid, queue text, job_type text, args jsonb, attempt integer, max_attempts integer, lease_ms bigint)
+    returns table (id uuid, token uuid, queue text, job_type text, args jsonb, attempt integer, max_attempts integer, lease_ms bigint,
+                   timeout_ms bigint)
 language plpgsql volatile set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
 #variable_conflict use_column
 declare
@@ -104,21 +109,25 @@ declare
     patterns  text[] := array(select queue.glob_like(t) from unnest(types) t where t ~ '[*?]');
     limited   text[];
     budget    integer[];
+    rates     queue.limits[];
+    picks     queue.pick[];
     started   bigint;
     ceiling   integer;
     moment    timestamptz; -- a value, as an index is not asked for what changes while it is read
 begin
+    perform queue.tend();
     select b.queues, b.left_over into limited, budget from queue.budgets(claim.queues, n) b;
     ceiling := queue.best_chunk(claim.queues, names, patterns, limited, budget);
+    rates := queue.lock_limits(claim.queues);
     moment := clock_timestamp();
-    return query
     with recursive groups(queue, job_type, rank) as (
-        (select j.queue, j.job_type, -j.priority from queue.jobs j where j.status = 'queued'
+        (select j.queue, j.job_type, -j.priority from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held
          order by j.queue, j.job_type, -j.priority limit 1)
         union all
         select x.* from groups g cross join lateral (
             select j.queue, j.job_type, -j.priority from queue.jobs j
-            where j.status = 'queued' and (j.queue, j.job_type, -j.priority) > (g.queue, g.job_type, g.rank)
+            where j.status = 'queued' and j.waits_for = 0 and not j.key_held
+              and (j.queue, j.job_type, -j.priority) > (g.queue, g.job_type, g.rank)
             order by j.queue, j.job_type, -j.priority limit 1) x
     ), open as materialized (
         select g.*, least(n, coalesce(b.budget, n)) as budget, coalesce(p.lease_ms * interval '1 millisecond', lease) as lease
@@ -128,29 +137,46 @@ begin
         where (claim.queues is null or g.queue = any (claim.queues)) and not coalesce(p.paused, false)
           and (g.job_type = any (names) or g.job_type like any (patterns)) and g.rank <= coalesce(ceiling, g.rank)
     ), due as materialized (
-        select j.id, j.run_at, o.queue, o.rank, o.budget, o.lease
+        select j.id, j.run_at, o.queue, o.rank, o.budget, o.lease, o.job_type, j.concurrency_key
         from open o cross join lateral (
-            select d.id, d.run_at from queue.jobs d
-            where d.status = 'queued' and d.queue = o.queue and d.job_type = o.job_type and -d.priority = o.rank
-              and d.run_at <= moment
-            order by d.run_at, d.id limit o.budget for update skip locked) j
+            select d.id, d.run_at, d.concurrency_key from queue.jobs d
+            where d.status = 'queued' and d.waits_for = 0 and not d.key_held and d.queue = o.queue and d.job_type = o.job_type
+              and -d.priority = o.rank and d.run_at <= moment
+            order by d.run_at, d.id limit least(o.budget, queue.tokens_left(rates, o.queue, o.job_type)) for update skip locked) j
     ), chosen as (
-        select d.id, d.rank, d.run_at, d.lease
-        from (select due.*, row_number() over (partition by due.queue order by due.rank, due.run_at, due.id) as place from due) d
-        where d.place <= d.budget order by d.rank, d.run_at, d.id limit n
-    ), leased as (
+        select d.id, d.rank, d.run_at, d.lease, d.queue, d.job_type, d.concurrency_key
+        from (select due.*, row_number() over (partition by due.queue order by due.rank, due.run_at, due.id) as place,
+                     row_number() over (partition by due.job_type order by due.rank, due.run_at, due.id) as type_place from due) d
+        where d.place <= least(d.budget, queue.tokens_left(rates, d.queue, null))
+          and d.type_place <= least(n, queue.tokens_left(rates, null, d.job_type))
+        order by d.rank, d.run_at, d.id limit n
+    )
+    select array_agg((c.id, c.rank, c.run_at, c.lease, c.queue, c.concurrency_key)::queue.pick order by c.rank, c.run_at, c.id)
+    into picks from chosen c;
+    if exists (select from unnest(picks) k where k.concurrency_key is not null) then
+        picks := queue.admit_keys(picks);
+    end if;
+    return query
+    with leased as (
         update queue.jobs j
         set status = 'running', attempts = j.attempts + 1, lease_token = gen_random_uuid(), locked_at = clock_timestamp(),
-            locked_by = worker, lock_expires_at = clock_timestamp() + c.lease, updated_at = clock_timestamp()
-        from chosen c where j.id = c.id
-        returning j.id, j.lease_token, j.queue, j.job_type, j.payload_json, j.attempts, j.max_attempts, c.lease, c.rank, c.run_at
+            locked_by = worker, lock_expires_at = clock_timestamp() + c.lease, updated_at = clock_timestamp(),
+            unique_scope = nullif(j.unique_scope, 'queued') -- that key is free from here on, even if this attempt fails
+        from unnest(picks) c where j.id = c.id
+        returning j.id, j.lease_token, j.queue, j.job_type, j.payload_json, j.attempts, j.max_attempts, j.timeout_ms, c.lease, c.rank,
+                  c.run_at
     ), counted as (
         insert into queue.tally (queue, started, restarted)
         select l.queue, count(*), count(*) filter (where l.attempts > 1) from leased l group by l.queue
+    ), paid as (
+        update queue.tokens t set amount = t.amount - u.n
+        from (select r.name, count(*) as n from unnest(rates) r join leased l on case r.on_kind when 'queue' then l.queue else l.job_type end = r.on_name
+              group by r.name) u
+        where t.name = u.name and t.subject = ''
     )
     select l.id, l.lease_token, l.queue, l.job_type, l.payload_json, l.attempts, l.max_attempts,
-           (extract(epoch from l.lease) * 1000)::bigint
-    from leased l order by l.rank, l.run_at, l.id;
+           (extract(epoch from l.lease) * 1000)::bigint, coalesce(l.timeout_ms, p.timeout_ms)
+    from leased l left join queue.queue_policies p on p.queue = l.queue order by l.rank, l.run_at, l.id;
     get diagnostics started = row_count;
     if limited is not null and started < n then
         perform queue.note_throttled(limited);
@@ -166,10 +192,11 @@ $$;
 
 -- The leases of a worker: for one that cannot know whether its claim was committed.
 create function queue.held(worker text, lease interval)
-    returns table (id uuid, token uuid, queue text, job_type text, args jsonb, attempt integer, max_attempts integer, lease_ms bigint)
+    returns table (id uuid, token uuid, queue text, job_type text, args jsonb, attempt integer, max_attempts integer, lease_ms bigint,
+                   timeout_ms bigint)
 language sql stable as $$
     select j.id, j.lease_token, j.queue, j.job_type, j.payload_json, j.attempts, j.max_attempts,
-           coalesce(p.lease_ms, (extract(epoch from lease) * 1000)::bigint)
+           coalesce(p.lease_ms, (extract(epoch from lease) * 1000)::bigint), coalesce(j.timeout_ms, p.timeout_ms)
     from queue.jobs j left join queue.queue_policies p on p.queue = j.queue where j.status = 'running' and j.locked_by = worker
 $$;
 
@@ -189,28 +216,47 @@ $$;
 
 -- Attempts whose worker is gone: closed as WORKER_LOST. Their rows must be locked by the caller.
 create function queue.close_lost(lost uuid[], why text, charged boolean default true) returns void
-language sql volatile as $$
+language plpgsql volatile as $$
+declare
+    ended queue.ending[];
+begin
     with ended as materialized (
-        select e.*, case when not is_last then at + queue.backoff(attempts - uncharged) end as retry_at
-        from (select j.*, clock_timestamp() as at, charged and j.attempts - j.uncharged >= j.max_attempts as is_last
+        select e.*, case when e.new_status = 'queued' then e.at + queue.backoff(e.attempts - e.uncharged,
+                             coalesce(e.backoff_base_ms, p.backoff_base_ms), coalesce(e.backoff_max_ms, p.backoff_max_ms),
+                             coalesce(e.backoff_jitter, p.backoff_jitter)) end as retry_at
+        from (select j.*, clock_timestamp() as at,
+                     case when j.cancel_requested_at is not null then 'canceled'
+                          when charged and j.attempts - j.uncharged >= j.max_attempts then 'dlq' else 'queued' end as new_status
               from queue.jobs j where j.id = any (lost) and j.status = 'running') e
+        left join queue.queue_policies p on p.queue = e.queue
     ), history as (
         insert into queue.attempts (job_id, attempt_no, token, status, charged, started_at, finished_at, retry_at, worker_id, error_code,
                                     error_message)
-        select id, attempts, lease_token, 'failed', charged, locked_at, at, retry_at, locked_by, 'WORKER_LOST', why from ended
+        select e.id, e.attempts, e.lease_token, 'failed', charged, e.locked_at, e.at, e.retry_at, e.locked_by, 'WORKER_LOST', why from ended e
     ), counted as (
-        insert into queue.tally (queue, failed, dlq, latency_ms)
-        select queue, count(*), count(*) filter (where is_last), sum(extract(epoch from at - locked_at) * 1000)::bigint
-        from ended group by queue
+        insert into queue.tally (queue, failed, dlq, canceled, latency_ms)
+        select e.queue, count(*), count(*) filter (where e.new_status = 'dlq'), count(*) filter (where e.new_status = 'canceled'),
+               sum(extract(epoch from e.at - e.locked_at) * 1000)::bigint
+        from ended e group by e.queue
+    ), moved as (
+        update queue.jobs j
+        set status = e.new_status, run_at = coalesce(e.retry_at, j.run_at), uncharged = j.uncharged + (not charged)::integer,
+            dlq_reason_code = case when e.new_status = 'dlq' then 'MAX_ATTEMPTS_EXCEEDED' end,
+            dlq_at = case when e.new_status = 'dlq' then e.at end,
+            last_error_code = 'WORKER_LOST', last_error_message = why,
+            lease_token = null, locked_at = null, locked_by = null, lock_expires_at = null, updated_at = e.at
+        from ended e where j.id = e.id
+        returning j.id, j.queue, j.concurrency_key, j.batch_id, j.status
     )
-    update queue.jobs j
-    set status = case when e.is_last then 'dlq' else 'queued' end,
-        run_at = coalesce(e.retry_at, j.run_at),
-        uncharged = j.uncharged + (not charged)::integer,
-        dlq_reason_code = case when e.is_last then 'MAX_ATTEMPTS_EXCEEDED' end, dlq_at = case when e.is_last then e.at end,
-        last_error_code = 'WORKER_LOST', last_error_message = why,
-        lease_token = null, locked_at = null, locked_by = null, lock_expires_at = null, updated_at = e.at
-    from ended e where j.id = e.id
+    select array_agg((m.id, m.queue, m.concurrency_key, m.batch_id, m.status)::queue.ending order by m.id) into ended from moved m;
+    perform queue.after_end(ended);
+end
+$$;
+
+-- The jobs of a worker that are to end: somebody canceled them.
+create function queue.canceling(worker text) returns setof uuid
+language sql stable as $$
+    select id from queue.jobs where status = 'running' and cancel_requested_at is not null and locked_by = worker
 $$;
 
 -- Leases that have run out, at most `most` of them, and the housekeeping that any daemon may do. lost: how many; has_dead: there

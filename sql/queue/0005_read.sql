@@ -20,7 +20,7 @@ begin
     if of_status is not null and of_status not in ('queued', 'running', 'succeeded', 'failed', 'dlq', 'canceled') then
         return json_build_object('items', '[]'::json, 'next_cursor_created_at', null, 'next_cursor_id', null);
     end if;
-    execute 'select array_agg(t order by t.id desc) from (select * from queue.jobs j where true'
+    execute 'select array_agg(t order by t.id desc) from (select * from (select * from queue.jobs union all select * from queue.jobs_archive) j where true'
         || case when of_status is not null then format(' and status = %L', of_status) else '' end
         || case when of_queue is not null then ' and queue = $1' else '' end
         || case when before is not null then ' and id < $2' else '' end || ' order by id desc limit $3) t'
@@ -40,7 +40,10 @@ language sql stable as $$
         'last_error_message', j.last_error_message, 'dlq_reason_code', j.dlq_reason_code, 'dlq_at', queue.iso(j.dlq_at),
         'worker_id', j.locked_by, 'lock_expires_at', queue.iso(j.lock_expires_at), 'replay_of_job_id', j.replay_of_job_id,
         'key', j.job_key, 'enqueued_by', j.enqueued_by, 'request_id', j.request_id, 'created_at', queue.iso(j.created_at),
-        'updated_at', queue.iso(j.updated_at), 'payload_json', j.payload_json, 'result', j.result)
+        'updated_at', queue.iso(j.updated_at), 'payload_json', j.payload_json, 'result', j.result,
+        'batch_id', j.batch_id, 'concurrency_key', j.concurrency_key, 'unique_key', j.unique_key, 'timeout_ms', j.timeout_ms,
+        'cancel_requested_at', queue.iso(j.cancel_requested_at), 'canceled_by', j.canceled_by, 'archived_at', queue.iso(j.archived_at),
+        'after', (select json_agg(d.needs order by d.needs) from queue.dependencies d where d.job_id = j.id))
     from queue.find(job) j
 $$;
 
@@ -85,6 +88,16 @@ language sql stable as $$
         select j.dlq_at, 4, j.attempts, json_build_object('kind', 'Dead', 'at', queue.iso(j.dlq_at), 'reason_code', j.dlq_reason_code)
         from queue.find(job) j where j.dlq_at is not null
         union all
+        select j.cancel_requested_at, 4, j.attempts, json_build_object('kind', 'CancelRequested', 'at', queue.iso(j.cancel_requested_at),
+            'by', j.canceled_by)
+        from queue.find(job) j where j.cancel_requested_at is not null
+        union all
+        select e.at, 4, 0, json_build_object('kind', e.kind, 'at', queue.iso(e.at), 'by', e.actor, 'request_id', e.request_id)
+        from queue.events e where e.job_id = job
+        union all
+        select j.archived_at, 8, 0, json_build_object('kind', 'Archived', 'at', queue.iso(j.archived_at))
+        from queue.find(job) j where j.archived_at is not null
+        union all
         select j.updated_at, 5, 0, json_build_object('kind', 'Canceled', 'at', queue.iso(j.updated_at), 'by', j.canceled_by)
         from queue.find(job) j where j.status = 'canceled'
         union all
@@ -93,7 +106,7 @@ language sql stable as $$
         from queue.late_results l where l.job_id = job
         union all
         select r.created_at, 7, 0, json_build_object('kind', 'Replayed', 'at', queue.iso(r.created_at), 'new_job_id', r.id, 'by', r.enqueued_by)
-        from queue.jobs r where r.replay_of_job_id = job
+        from (select * from queue.jobs union all select * from queue.jobs_archive) r where r.replay_of_job_id = job
     )
     select json_agg(doc order by at, place, attempt_no) from events
 $$;
@@ -105,65 +118,6 @@ language sql stable as $$
         'last_worker_id', (select a.worker_id from queue.tries(job) a order by a.attempt_no desc limit 1),
         'last_error', queue.last_error(j.id), 'attempts', queue.attempts_of(j.id), 'story', queue.story(j.id))
     from queue.find(job) j
-$$;
-
--- Why a job that waits does not run, the weightiest first; empty when nothing but its place in line keeps it.
-create function queue.gates(j queue.jobs) returns json
-language sql stable as $$
-    with live as (select * from queue.dispatchers where seen_at > now() - interval '30 seconds'), gates(place, code, doc) as (
-        select 1, 'QUEUE_PAUSED', format('queue %s is paused', p.queue)
-        from queue.queue_policies p where p.queue = j.queue and p.paused
-        union all
-        select 2, 'NO_DAEMON', format('no daemon that runs takes jobs of queue %s', j.queue)
-        where not exists (select from live d where d.queues is null or j.queue = any (d.queues))
-        union all
-        select 3, 'NO_HANDLER', format('no daemon that runs serves job type %s', j.job_type)
-        where exists (select from live) and not exists (select from live d, unnest(d.types) t where j.job_type like queue.glob_like(t))
-        union all
-        select 4, 'NOT_DUE', format('it is due in %s s', ceil(extract(epoch from j.run_at - now()))) where j.run_at > now()
-        union all
-        select 5, 'IN_FLIGHT_EXCEEDED', format('%s of at most %s jobs of queue %s are running', n, p.max_in_flight, p.queue)
-        from queue.queue_policies p, lateral (select queue.running_in(p.queue) as n) c
-        where p.queue = j.queue and n >= p.max_in_flight
-        union all
-        select 6, 'RETRY_RATE_EXCEEDED', format('%s of at most %s attempts of queue %s have begun in the last minute', n,
-                                                p.max_attempts_per_minute, p.queue)
-        from queue.queue_policies p, lateral (select coalesce(sum(t.started), 0) as n from queue.tally t
-                                              where t.queue = p.queue and t.at > now() - interval '1 minute') c
-        where p.queue = j.queue and n >= p.max_attempts_per_minute
-    )
-    select coalesce(json_agg(json_build_object('code', code, 'why', doc) order by place), '[]') from gates where j.status = 'queued'
-$$;
-
-create function queue.summary(j queue.jobs, gates json) returns text
-language sql stable as $$
-    select case j.status
-        when 'succeeded' then format('succeeded after %s attempt(s)', j.attempts)
-        when 'running' then format('running on %s; its lease lasts another %s s', j.locked_by,
-                                   round(extract(epoch from j.lock_expires_at - now())::numeric, 1))
-        when 'dlq' then format('moved to the DLQ after %s attempt(s): %s', j.attempts, j.dlq_reason_code)
-        when 'queued' then case when j.last_error_code is not null then format('failed with %s; a retry is scheduled at %s',
-                                                                               j.last_error_code, queue.iso(j.run_at))
-                                else 'waiting' end || coalesce(': ' || (gates -> 0 ->> 'why'), '')
-        else j.status end
-$$;
-
-create function queue.explain(job uuid) returns json
-language sql stable as $$
-    select json_build_object('job_id', j.id, 'status', j.status, 'queue', j.queue, 'job_type', j.job_type,
-        'summary', queue.summary(j, g), 'attempts', j.attempts,
-        'failed_attempts', (select count(*) from queue.attempts a where a.job_id = j.id and a.status = 'failed'),
-        'next_run_at', case when j.status = 'queued' then queue.iso(j.run_at) end, 'last_error', queue.last_error(j.id),
-        'dlq_reason_code', j.dlq_reason_code,
-        'suggested_action', case when j.last_error_code is not null then queue.advice(j.last_error_code) end,
-        'waits_for', g, 'lease_owner', j.locked_by, 'lease_expires_at', queue.iso(j.lock_expires_at),
-        'ahead', case when j.status = 'queued' and j.run_at <= now() then (
-            select count(*) from (select from queue.jobs a where a.status = 'queued' and a.queue = j.queue and a.run_at <= now()
-                                  and (-a.priority, a.run_at, a.id) < (-j.priority, j.run_at, j.id) limit 10000) c)
-            + (select coalesce(sum(case when w.chunk = queue.chunk_of(j.id) then least(w.n, greatest(queue.place_of(j.id) - w.lo, 0)) else w.n end), 0)
-               from queue.chunk_ready w where w.queue = j.queue and w.run_at <= now()
-               and (w.rank, w.run_at, w.chunk) <= (-j.priority, j.run_at, queue.chunk_of(j.id))) end)
-    from queue.find(job) j, lateral queue.gates(j) g
 $$;
 
 -- One object per queue; counts of final states are over all time.

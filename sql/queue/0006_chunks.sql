@@ -84,8 +84,8 @@ end
 $$;
 
 -- Takes ranges of the best rank out of what waits: at most `ranges` of them with `jobs` jobs together, within the limits of their
--- queues. What is not taken of the last one waits on.
-create function queue.take_ranges(of_queues text[], types text[], ranges integer, jobs bigint)
+-- queues. What is not taken of the last one waits on. rated: only of queues and types that have a rate limit, or only of others.
+create function queue.take_ranges(of_queues text[], types text[], ranges integer, jobs bigint, rated boolean default null)
     returns table (chunk uuid, lo integer, n integer, queue text)
 language plpgsql volatile set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
 #variable_conflict use_column
@@ -117,6 +117,8 @@ begin
         left join unnest(limited, budget) b(queue, budget) on b.queue = g.queue
         where (of_queues is null or g.queue = any (of_queues)) and not coalesce(p.paused, false) and coalesce(b.budget, 1) > 0
           and (g.job_type = any (names) or g.job_type like any (patterns))
+          and (rated is null or rated = exists (select from queue.limits r where (r.on_kind = 'queue' and r.on_name = g.queue)
+                                                or (r.on_kind = 'type' and r.on_name = g.job_type)))
     ), due as materialized (
         select d.*, o.budget from open o cross join lateral (
             select r.chunk, r.lo, r.n, r.queue, r.run_at from queue.chunk_ready r
@@ -152,7 +154,7 @@ begin
     return query
     with taken as (
         select t.*, coalesce(p.lease_ms * interval '1 millisecond', lease) as lease
-        from queue.take_ranges(queues, types, ranges, jobs) t left join queue.queue_policies p on p.queue = t.queue
+        from queue.take_ranges(queues, types, ranges, jobs, false) t left join queue.queue_policies p on p.queue = t.queue
     ), leased as (
         insert into queue.chunk_leases (token, chunk, lo, n, queue, worker, started_at, expires_at)
         select gen_random_uuid(), t.chunk, t.lo, t.n, t.queue, worker, clock_timestamp(), clock_timestamp() + t.lease from taken t
@@ -166,13 +168,35 @@ begin
 end
 $$;
 
--- For handlers in scripts, whose jobs are rows: moves up to n jobs that wait there. Returns how many.
-create function queue.unpack(of_queues text[], types text[], jobs integer) returns bigint
+-- How many jobs of these types are rows that could be claimed now; at most `most`.
+create function queue.rows_due(of_queues text[], types text[], most integer) returns bigint
+language plpgsql stable set enable_seqscan = off set enable_bitmapscan = off as $$
+declare
+    names    text[] := array(select t from unnest(types) t where t !~ '[*?]');
+    patterns text[] := array(select queue.glob_like(t) from unnest(types) t where t ~ '[*?]');
+begin
+    return (
+        with recursive groups(queue, job_type) as (
+            (select j.queue, j.job_type from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held
+             order by j.queue, j.job_type limit 1)
+            union all
+            select x.* from groups g cross join lateral (
+                select j.queue, j.job_type from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held
+                and (j.queue, j.job_type) > (g.queue, g.job_type) order by j.queue, j.job_type limit 1) x
+        )
+        select coalesce(sum(d.n), 0) from groups g
+        cross join lateral (select count(*) as n from (select from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held
+                            and j.queue = g.queue and j.job_type = g.job_type and j.run_at <= clock_timestamp() limit most) c) d
+        where (of_queues is null or g.queue = any (of_queues)) and (g.job_type = any (names) or g.job_type like any (patterns)));
+end
+$$;
+
+create function queue.unpack_some(of_queues text[], types text[], jobs integer, rated boolean) returns bigint
 language plpgsql volatile set jit = off as $$
 declare
     moved bigint;
 begin
-    with taken as materialized (select * from queue.take_ranges(of_queues, types, jobs, jobs))
+    with taken as materialized (select * from queue.take_ranges(of_queues, types, jobs, jobs, rated))
     insert into queue.jobs (id, queue, job_type, payload_json, run_at, priority, max_attempts, enqueued_by, request_id, created_at, updated_at)
     select queue.job_at(c.id, e.place::integer - 1), c.queue, c.job_type, e.value, c.run_at, c.priority, c.max_attempts, c.enqueued_by,
            c.request_id, queue.id_time(c.id), clock_timestamp()
@@ -180,6 +204,25 @@ begin
     where e.place > t.lo and e.place <= t.lo + t.n;
     get diagnostics moved = row_count;
     return moved;
+end
+$$;
+
+-- Before a claim of rows: jobs of chunks for handlers in scripts, and for handlers in C where a rate limit must be counted one by one,
+-- become rows, as many as `jobs` rows could be claimed with what is there.
+create function queue.unpack(of_queues text[], script_types text[], c_types text[], jobs integer) returns bigint
+language plpgsql volatile as $$
+declare
+    wanted integer;
+begin
+    if not exists (select from queue.chunk_ready) then
+        return 0;
+    end if;
+    wanted := jobs - queue.rows_due(of_queues, script_types || c_types, jobs);
+    if wanted <= 0 then
+        return 0;
+    end if;
+    return queue.unpack_some(of_queues, script_types, wanted, null)
+         + case when exists (select from queue.limits r where r.on_kind <> 'key') then queue.unpack_some(of_queues, c_types, wanted, true) else 0 end;
 end
 $$;
 
@@ -362,8 +405,8 @@ begin
             if to_regclass(format('queue.%s_%s', part, to_char(d, 'YYYYMMDD'))) is null then
                 begin
                     execute format('create table queue.%1$s_%2$s partition of queue.%1$s for values from (%3$L) to (%4$L)', part,
-                                   to_char(d, 'YYYYMMDD'), queue.id_least(d::timestamp at time zone 'UTC'),
-                                   queue.id_least((d + 1)::timestamp at time zone 'UTC'));
+                                   to_char(d, 'YYYYMMDD'), queue.first_id(d::timestamp at time zone 'UTC'),
+                                   queue.first_id((d + 1)::timestamp at time zone 'UTC'));
                 exception when check_violation then
                     null; -- *_rest holds some of that day already: they stay there together
                 end;
@@ -374,8 +417,8 @@ begin
         select to_date(right(c.relname, 8), 'YYYYMMDD') from pg_class c join pg_inherits i on i.inhrelid = c.oid
         where i.inhparent = 'queue.chunks'::regclass and c.relname ~ '_\d{8}$' and to_date(right(c.relname, 8), 'YYYYMMDD') + 1 < now() - keep
     loop
-        if not exists (select from queue.chunk_ready r where r.chunk < queue.id_least((d + 1)::timestamp at time zone 'UTC'))
-           and not exists (select from queue.chunk_leases l where l.chunk < queue.id_least((d + 1)::timestamp at time zone 'UTC')) then
+        if not exists (select from queue.chunk_ready r where r.chunk < queue.first_id((d + 1)::timestamp at time zone 'UTC'))
+           and not exists (select from queue.chunk_leases l where l.chunk < queue.first_id((d + 1)::timestamp at time zone 'UTC')) then
             execute format('drop table queue.chunks_%s', to_char(d, 'YYYYMMDD'));
             execute format('drop table if exists queue.chunk_attempts_%s', to_char(d, 'YYYYMMDD'));
         end if;

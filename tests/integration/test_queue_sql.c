@@ -65,7 +65,9 @@ static void clean(void)
 {
     pgt_do("truncate queue.jobs, queue.attempts, queue.late_results, queue.job_keys, queue.queue_policies, "
            "queue.policy_decisions,"
-           " queue.ingest_decisions, queue.enqueue_rate_counters, queue.tally, queue.dispatchers, queue.job_types");
+           " queue.ingest_decisions, queue.enqueue_rate_counters, queue.tally, queue.dispatchers, queue.job_types,"
+           " queue.jobs_archive, queue.dependencies, queue.batches, queue.parked_keys, queue.limits, queue.tokens,"
+           " queue.period_keys, queue.events, queue.progress");
 }
 
 /* Claims one job of any type; *id is NULL when there is none. */
@@ -465,14 +467,16 @@ static void new_start_gives_back_old_leases(void)
     is_str(attempts(id), "1 failed WORKER_LOST", "and says so");
 }
 
-static void waiting_jobs_can_be_canceled_others_not(void)
+static void jobs_are_canceled_and_replayed(void)
 {
     const char *id, *token;
 
     clean();
     (void)ask("select depot.enqueue('q', 't'), depot.enqueue('q', 't')");
     claim_one("10 s", &id, &token);
-    is_str(ask(depot_strf(pgt_arena, "select queue.cancel('%s', 'me')", id)), "running", "one that runs stays");
+    is_str(ask(depot_strf(pgt_arena, "select queue.cancel('%s', 'me')", id)), "canceling",
+           "one that runs is told to end");
+    is_str(ask("select queue.canceling('w#1')"), id, "its worker can see it");
     is_str(ask("select queue.cancel(id, 'me') from queue.jobs where status = 'queued'"), "canceled",
            "one that waits is canceled");
     ok(ask("select queue.cancel(gen_random_uuid(), 'me')") == NULL, "one that is not there is not");
@@ -542,7 +546,7 @@ int main(void)
     run(limits_are_hard);
     run(no_job_goes_to_two_claimers);
     run(new_start_gives_back_old_leases);
-    run(waiting_jobs_can_be_canceled_others_not);
+    run(jobs_are_canceled_and_replayed);
     run(rate_is_shared_out_exactly);
     run(lists_turn_pages);
     run(sums_survive_the_adding_up);
