@@ -389,9 +389,10 @@ $$;
 -- ---- partitions ----
 
 -- The days from yesterday to a week ahead get theirs, and those that ended more than `keep` ago, with nothing left that waits or runs,
--- are dropped whole. As the owner: the daemon's role may not.
+-- are dropped whole. As the owner: the daemon's role may not. It needs the tables for itself for a moment, and everybody would stand in
+-- line behind one that waits: it does not wait, the next call tries again.
 create function queue.keep_partitions(keep interval) returns void
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '50ms' as $$
 declare
     today date := (now() at time zone 'UTC')::date;
     d     date;
@@ -407,8 +408,11 @@ begin
                     execute format('create table queue.%1$s_%2$s partition of queue.%1$s for values from (%3$L) to (%4$L)', part,
                                    to_char(d, 'YYYYMMDD'), queue.first_id(d::timestamp at time zone 'UTC'),
                                    queue.first_id((d + 1)::timestamp at time zone 'UTC'));
-                exception when check_violation then
-                    null; -- *_rest holds some of that day already: they stay there together
+                exception
+                    when check_violation then
+                        null; -- *_rest holds some of that day already: they stay there together
+                    when lock_not_available then
+                        return;
                 end;
             end if;
         end loop;
@@ -419,8 +423,12 @@ begin
     loop
         if not exists (select from queue.chunk_ready r where r.chunk < queue.first_id((d + 1)::timestamp at time zone 'UTC'))
            and not exists (select from queue.chunk_leases l where l.chunk < queue.first_id((d + 1)::timestamp at time zone 'UTC')) then
-            execute format('drop table queue.chunks_%s', to_char(d, 'YYYYMMDD'));
-            execute format('drop table if exists queue.chunk_attempts_%s', to_char(d, 'YYYYMMDD'));
+            begin
+                execute format('drop table queue.chunks_%s', to_char(d, 'YYYYMMDD'));
+                execute format('drop table if exists queue.chunk_attempts_%s', to_char(d, 'YYYYMMDD'));
+            exception when lock_not_available then
+                return;
+            end;
         end if;
     end loop;
 end

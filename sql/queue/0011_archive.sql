@@ -84,7 +84,8 @@ begin
 end
 $$;
 
--- One piece of both; one daemon at a time. null: another is at it.
+-- One piece of both; one daemon at a time. null: another is at it. Jobs that stayed in chunks are not moved: their days go whole, when
+-- those of rows would have left the archive's history.
 create function queue.maintain(keep_ms jsonb, history_ms bigint, archive_ms bigint, most integer default 5000, out archived bigint,
                                out pruned bigint)
 language plpgsql volatile as $$
@@ -92,6 +93,7 @@ begin
     if pg_try_advisory_xact_lock(7233176823643) then
         archived := queue.archive(keep_ms, most);
         pruned := queue.prune(history_ms, archive_ms, most);
+        perform queue.keep_partitions(coalesce(((keep_ms ->> 'succeeded')::bigint + history_ms) * interval '1 millisecond', '1000 years'));
     end if;
 end
 $$;
