@@ -92,7 +92,7 @@ def throughput(lab):
     show_runs("worked off, jobs/s,", worked)
     show_runs("enqueued in bulk, jobs/s,", enqueued)
     show_runs("processor time of PostgreSQL, us a job,", of_server, "%.1f")
-    show_runs("processor time besides, us a job,", of_itself, "%.1f")
+    show_runs("processor time besides (of the peers with the start of node), us a job,", of_itself, "%.1f")
     worked, enqueued = medians(worked), medians(enqueued)
     peers = [c.name for c in theirs]
     report("queue.c_noop", "jobs/s", worked["depotd-c"], {p: worked[p] for p in peers})
