@@ -4,13 +4,14 @@ import os
 import subprocess
 import sys
 import threading
+import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from rig import BUILD  # noqa: E402
 from servers import Cluster  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
-SETTINGS = ("fsync = on", "full_page_writes = on", "synchronous_commit = on", "shared_buffers = 512MB", "max_wal_size = 8GB",
+SETTINGS = ("fsync = on", "full_page_writes = on", "synchronous_commit = on", "shared_buffers = 512MB", "max_wal_size = 8GB", "min_wal_size = 2GB",
             "checkpoint_timeout = 30min")
 PEERS = os.path.join(os.environ.get("BENCH_PEERS") or os.path.join(BUILD, "bench", "queue-peers"))
 NODE = os.path.join(PEERS, "node_modules", ".bin", "node")
@@ -93,6 +94,19 @@ class Lab:
     def processor_seconds(self):
         postmaster = self.cluster.postmaster()
         return processor_seconds([postmaster, *children(postmaster)])
+
+    def syncs(self):
+        """How often a second a small write can be made durable where the server is: the measure of single commits."""
+        path, n, began = os.path.join(self.cluster.dir, "sync"), 0, time.monotonic()
+        file = os.open(path, os.O_WRONLY | os.O_CREAT, 0o600)
+        os.pwrite(file, bytes(1 << 20), 0)
+        while time.monotonic() < began + 1:
+            os.pwrite(file, bytes(8192), n % 128 * 8192)
+            os.fdatasync(file)
+            n += 1
+        os.close(file)
+        os.unlink(path)
+        return n / (time.monotonic() - began)
 
     def drop(self, name):
         self.admin.sql("drop database %s with (force)" % name)

@@ -64,9 +64,13 @@ class Depotd:
         with open(os.path.join(self.rig.dir, "lua", "handlers", "bench.lua"), "w", encoding="utf-8") as file:
             file.write(SCRIPTS)
         self.rig.write_conf("10-bench.ini", CONF % os.path.join(BUILD, "tests", "plugins", "jobs.so"))
-        self.rig.start()
-        self.session = Session(self.lab.url(self.database))
-        self.pause(True)
+        try:
+            self.rig.start()
+            self.session = Session(self.lab.url(self.database))
+            self.pause(True)
+        except RuntimeError:
+            self.rig.__exit__(None, None, None)
+            raise
         self.finished = 0
         return self
 

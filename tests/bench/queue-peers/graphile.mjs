@@ -2,6 +2,7 @@
 //   graphile.mjs schema | work LIMIT PROCESSES | latency N GAP | http        PEER_URL: the database
 import { fork } from 'node:child_process'
 import { Logger, makeWorkerUtils, run, runMigrations } from 'graphile-worker'
+import pg from 'pg'
 import { answer, filled, seconds, serveHttp, steadily, sleep, wallUs } from './common.mjs'
 
 const [, self, mode, ...words] = process.argv
@@ -25,8 +26,12 @@ async function worker() {
   }, 2)
 }
 
-/** From the first job to the LIMITth. */
+/** From the first job to the LIMITth; when there are no more than that, until they are completed, which comes after they have run. */
 async function work(limit, processes) {
+  const client = new pg.Client({ connectionString })
+  await client.connect()
+  const left = async () => Number((await client.query('select count(*) as n from graphile_worker._private_jobs')).rows[0].n)
+  const isAll = await left() <= limit
   const children = []
   let done = 0, first = 0
   await new Promise(enough => {
@@ -40,8 +45,8 @@ async function work(limit, processes) {
       children.push(child)
     }
   })
+  while (isAll && await left() > 0) await sleep(5)
   const end = seconds()
-  await sleep(500) // completions that are still on their way
   for (const child of children) child.kill('SIGKILL')
   answer({ n: done, seconds: end - first })
 }
