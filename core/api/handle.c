@@ -47,7 +47,11 @@ void req_refuse(depot_req *req, const depot_err *err, const depot_json *faults)
     } else if (depot_err_http(err) == 503 || depot_err_http(err) == 429) {
         req_add_header(req, "Retry-After", "1");
     }
-    const char *text = depot_json_text(req->arena, api_problem(req->arena, &shown, req->id, faults));
+    depot_json *doc = api_problem(req->arena, &shown, req->id, faults);
+    if (req->problems != NULL) {
+        depot_json_set(doc, "problems", req->problems);
+    }
+    const char *text = depot_json_text(req->arena, doc);
     req_set_reply(req, depot_err_http(err), "application/problem+json", text, strlen(text));
     req_publish(req, true, false);
 }

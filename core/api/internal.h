@@ -66,6 +66,7 @@ struct depot_req {
     identity    who;
     depot_json *args;
     bool        handled; /* the handler was called */
+    depot_json *problems; /* for the problem document; NULL: none */
     depot_buf   body;    /* REQ_COLLECT: grows in the connection's thread */
     /* reply */
     depot_reply_view reply;
