@@ -249,12 +249,19 @@ static bool authenticate(depot_req *req, bool *later, depot_err *err)
     return true;
 }
 
+bool req_wants_text(depot_req *req)
+{
+    const char *accept = depot_req_header(req, "Accept");
+
+    return accept != NULL && (strstr(accept, "text/plain") != NULL || strstr(accept, "openmetrics") != NULL);
+}
+
 static bool find_route(depot_req *req, depot_err *err)
 {
     if (!target_parse(req->arena, req->target_text, strlen(req->target_text), &req->target, err)) {
         return false;
     }
-    route_find(api_self->routes, req->method, &req->target, req->listen, &req->match);
+    route_find(api_self->routes, req->method, &req->target, req->listen, req_wants_text(req), &req->match);
     if (req->match.entry != NULL) {
         return true;
     }
