@@ -50,6 +50,9 @@ depot_json *api_openapi(depot_arena *arena);
  * collected. out_faults: array of {pointer, message}, NULL when there are none. */
 bool api_validate(depot_arena *arena, const depot_field *fields, const depot_json *in, depot_json **out, depot_json **out_faults,
                   depot_err *err) DEPOT_MUST_USE;
+/* When this request fails: what is wrong with the configuration, ["file:line: error: …"], as the problem document's `problems`.
+ * Of the request's arena. */
+void api_problems(depot_req *req, depot_json *problems);
 /* RFC 9457 document that also carries the seeds' `detail` and our code, hint, retry and request id. */
 depot_json *api_problem(depot_arena *arena, const depot_err *err, const char *request_id, const depot_json *faults);
 

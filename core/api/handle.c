@@ -47,7 +47,11 @@ void req_refuse(depot_req *req, const depot_err *err, const depot_json *faults)
     } else if (depot_err_http(err) == 503 || depot_err_http(err) == 429) {
         req_add_header(req, "Retry-After", "1");
     }
-    const char *text = depot_json_text(req->arena, api_problem(req->arena, &shown, req->id, faults));
+    depot_json *doc = api_problem(req->arena, &shown, req->id, faults);
+    if (req->problems != NULL) {
+        depot_json_set(doc, "problems", req->problems);
+    }
+    const char *text = depot_json_text(req->arena, doc);
     req_set_reply(req, depot_err_http(err), "application/problem+json", text, strlen(text));
     req_publish(req, true, false);
 }
@@ -245,12 +249,19 @@ static bool authenticate(depot_req *req, bool *later, depot_err *err)
     return true;
 }
 
+bool req_wants_text(depot_req *req)
+{
+    const char *accept = depot_req_header(req, "Accept");
+
+    return accept != NULL && (strstr(accept, "text/plain") != NULL || strstr(accept, "openmetrics") != NULL);
+}
+
 static bool find_route(depot_req *req, depot_err *err)
 {
     if (!target_parse(req->arena, req->target_text, strlen(req->target_text), &req->target, err)) {
         return false;
     }
-    route_find(api_self->routes, req->method, &req->target, req->listen, &req->match);
+    route_find(api_self->routes, req->method, &req->target, req->listen, req_wants_text(req), &req->match);
     if (req->match.entry != NULL) {
         return true;
     }

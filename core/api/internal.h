@@ -66,6 +66,7 @@ struct depot_req {
     identity    who;
     depot_json *args;
     bool        handled; /* the handler was called */
+    depot_json *problems; /* for the problem document; NULL: none */
     depot_buf   body;    /* REQ_COLLECT: grows in the connection's thread */
     /* reply */
     depot_reply_view reply;
@@ -91,6 +92,7 @@ struct depot_req {
 
 /* handle.c: the way of a request from its head to the end of its handler. */
 void req_route(depot_req *req); /* finds the route, authenticates, takes the next step */
+bool req_wants_text(depot_req *req); /* Accept names plain text, as Prometheus does */
 void req_dispatch(depot_req *req); /* the body is there (or streams): runs the handler, here or on an executor */
 void req_refuse(depot_req *req, const depot_err *err, const depot_json *faults); /* the problem document is the reply */
 

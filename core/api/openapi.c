@@ -200,6 +200,8 @@ static const depot_field problem_fields[] = {
             { .name = "pointer", .type = DEPOT_T_STRING, .flags = DEPOT_REQUIRED, .doc = "JSON pointer (RFC 6901)" },
             { .name = "message", .type = DEPOT_T_STRING, .flags = DEPOT_REQUIRED, .doc = "what is wrong" },
             { .name = NULL } } } } },
+    { .name = "problems", .type = DEPOT_T_ARRAY, .doc = "what is wrong with the configuration, each as FILE:LINE: error: TEXT",
+      .fields = (const depot_field[]){ { .name = "problem", .type = DEPOT_T_STRING, .doc = "a hint may be its second line" } } },
     { .name = NULL },
 };
 

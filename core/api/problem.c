@@ -1,7 +1,7 @@
 /* problem.c - an error as an RFC 9457 problem document. */
 #include <ctype.h>
 
-#include "api/api.h"
+#include "api/internal.h"
 
 static const char *meaning_of(depot_code code)
 {
@@ -53,4 +53,9 @@ depot_json *api_problem(depot_arena *arena, const depot_err *err, const char *re
         depot_json_set(doc, "fields", fields);
     }
     return doc;
+}
+
+void api_problems(depot_req *req, depot_json *problems)
+{
+    req->problems = problems;
 }

@@ -76,7 +76,8 @@ static bool check_segment(const depot_route *route, const char *segment, size_t 
 
 static bool overlaps(const depot_route *a, const depot_route *b)
 {
-    return strcmp(a->method, b->method) == 0 && (a->listen == NULL || b->listen == NULL || strcmp(a->listen, b->listen) == 0);
+    return strcmp(a->method, b->method) == 0 && ((a->flags ^ b->flags) & DEPOT_ROUTE_JSON) == 0 &&
+           (a->listen == NULL || b->listen == NULL || strcmp(a->listen, b->listen) == 0);
 }
 
 /* The node at which the template ends, made as needed. */
@@ -141,6 +142,7 @@ bool route_index_add(route_index *index, const depot_route *route, depot_ctx *ct
 typedef struct finder {
     const req_target *target;
     const char   *method, *listen;
+    bool          text; /* is asked for */
     const char   *values[ROUTE_PARAMS];
     size_t        n_values;
     route_match  *match;
@@ -182,10 +184,18 @@ static void fill_params(finder *f, const depot_route *route)
     f->match->n_params = n;
 }
 
+/* Of an entry for the same requests this one goes before. */
+static bool is_better(const finder *f, const route_entry *e)
+{
+    return (e->route->flags & DEPOT_ROUTE_JSON) != 0 && !f->text && e->route->listen != NULL &&
+           strcmp(e->route->listen, f->listen) == 0;
+}
+
 static bool answers(finder *f, const node *at)
 {
-    const char *wanted = f->method;
-    bool        head = strcmp(wanted, "HEAD") == 0;
+    const char        *wanted = f->method;
+    bool               head = strcmp(wanted, "HEAD") == 0;
+    const route_entry *best = NULL;
 
     for (const route_entry *e = at->entries; e != NULL; e = e->next) {
         const char *listen = e->route->listen;
@@ -193,13 +203,16 @@ static bool answers(finder *f, const node *at)
             continue;
         }
         allow(f->match->allow, sizeof(f->match->allow), e->route->method);
-        if (strcmp(e->route->method, wanted) == 0 || (head && strcmp(e->route->method, "GET") == 0)) {
-            f->match->entry = e;
-            fill_params(f, e->route);
-            return true;
+        bool fits = strcmp(e->route->method, wanted) == 0 || (head && strcmp(e->route->method, "GET") == 0);
+        if (fits && (best == NULL || is_better(f, e))) {
+            best = e;
         }
     }
-    return false;
+    if (best != NULL) {
+        f->match->entry = best;
+        fill_params(f, best->route);
+    }
+    return best != NULL;
 }
 
 /* Goes back and takes a {name} when a literal led nowhere. Depth is bounded by TARGET_SEGMENTS, width by the tables. */
@@ -228,9 +241,9 @@ static bool descend(finder *f, const node *at, size_t i)
     return false;
 }
 
-void route_find(const route_index *index, const char *method, const req_target *t, const char *listen, route_match *out)
+void route_find(const route_index *index, const char *method, const req_target *t, const char *listen, bool text, route_match *out)
 {
-    finder f = { .target = t, .method = method, .listen = listen, .match = out };
+    finder f = { .target = t, .method = method, .listen = listen, .text = text, .match = out };
 
     *out = (route_match){ 0 };
     (void)descend(&f, &index->root, 0); /* out says what was found */

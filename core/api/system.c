@@ -104,9 +104,8 @@ bool api_get_metrics(depot_ctx *ctx, depot_req *req, depot_err *err)
 bool api_get_metrics_admin(depot_ctx *ctx, depot_req *req, depot_err *err)
 {
     depot_arena *arena = depot_req_arena(req);
-    const char  *accept = depot_req_header(req, "Accept");
 
-    if (accept != NULL && (strstr(accept, "text/plain") != NULL || strstr(accept, "openmetrics") != NULL)) {
+    if (req_wants_text(req)) {
         return api_get_metrics(ctx, req, err);
     }
     return depot_reply_json(req, 200, depot_json_pack(arena, "{s:s, s:o}", "now_utc", depot_format_time(arena, depot_wall_us()),

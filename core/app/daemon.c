@@ -100,15 +100,18 @@ static void apply_log_options(host *h)
 
 static void reload_now(app *a)
 {
-    DEPOT_AUTO(depot_buf_free) depot_buf problems = { 0 };
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    DEPOT_AUTO(depot_buf_free) depot_buf      text = { 0 };
+    conf_problems                            *problems = conf_problems_new(arena);
 
     notify_reloading();
-    bool ok = app_reload(a, &problems);
+    bool ok = app_reload(a, problems);
     if (ok) {
         apply_log_options(a->host);
         log_write("core", DEPOT_LOG_INFO, "daemon.reloaded", "configuration reloaded");
     } else {
-        log_write("core", DEPOT_LOG_ERROR, "daemon.reload_refused", "the running configuration stays: %s", problems.data);
+        conf_problems_print(problems, &text);
+        log_write("core", DEPOT_LOG_ERROR, "daemon.reload_refused", "the running configuration stays: %s", text.data);
     }
     metrics_add("depot_reloads_total", DEPOT_LABELS(ok ? "ok" : "refused"), 1);
     notify_send("READY=1\nSTATUS=%s", ok ? "ready" : "ready; the last reload was refused, see the log");
@@ -117,7 +120,7 @@ static void reload_now(app *a)
         if (!w->done && w->number <= a->reloads_begun) {
             w->done = true;
             w->ok = ok;
-            snprintf(w->text, sizeof(w->text), "%s", problems.data == NULL ? "" : problems.data);
+            w->problems = ok ? NULL : depot_xstrdup(depot_json_text(arena, conf_problems_texts(arena, problems)));
         }
     }
     pthread_cond_broadcast(&a->cond);

@@ -21,7 +21,7 @@ enum {
 typedef struct app_reload_wait {
     size_t number; /* of the reload, counted from 1 */
     bool   done, ok;
-    char   text[4096]; /* what was wrong */
+    char  *problems; /* what was wrong: JSON, ["file:line: error: …"]; who waits frees it; NULL: nothing */
     struct app_reload_wait *next;
 } app_reload_wait;
 
@@ -55,7 +55,7 @@ extern app *app_self; /* the one daemon of this process; NULL elsewhere */
 
 bool app_boot(app *a, depot_err *err) DEPOT_MUST_USE;      /* boot.c: database, migrations, workers, plugins, schedules */
 void app_shutdown(app *a);                                 /* boot.c: the same backwards */
-bool app_reload(app *a, depot_buf *problems);              /* reload.c */
+bool app_reload(app *a, conf_problems *problems);          /* reload.c */
 bool app_wait(app *a, int64_t ms);                         /* false: a stop is wanted */
 bool app_database_start(app *a, depot_err *err) DEPOT_MUST_USE; /* database.c: reachable, migrated, roles looked at */
 void app_database_stop(app *a);

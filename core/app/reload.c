@@ -1,24 +1,42 @@
 /* reload.c - a new configuration: everything is checked first, then everything is applied, or nothing. */
+#include <stdlib.h>
+#include <string.h>
+
 #include "app/internal.h"
 #include "base/log.h"
 #include "lua/scripts.h"
 #include "run/sched.h"
 
-bool app_reload(app *a, depot_buf *out)
+/* A worker says file and line of a script in front of what is wrong there. */
+static void add_script_problem(const app *a, const depot_err *err, conf_problems *problems)
 {
-    depot_arena   *arena = depot_arena_new();
-    conf_problems *problems = conf_problems_new(arena);
-    depot_err      err = { 0 };
-    const conf    *c = app_reread(arena, a->host, a->paths, problems);
+    const char *hint = err->hint[0] == '\0' ? NULL : err->hint;
+    char        file[sizeof(err->msg)], *rest = NULL;
+    size_t      n = strcspn(err->msg, ":");
+    long        line = err->code == DEPOT_E_LUA_SYNTAX && err->msg[n] == ':' ? strtol(err->msg + n + 1, &rest, 10) : 0;
+
+    if (line > 0 && strncmp(rest, ": ", 2) == 0) {
+        memcpy(file, err->msg, n);
+        file[n] = '\0';
+        conf_problem(problems, file, (int)line, hint, "%s", rest + 2);
+    } else {
+        conf_problem(problems, a->paths->lua_dirs, 0, hint, "%s", err->msg);
+    }
+}
+
+bool app_reload(app *a, conf_problems *problems)
+{
+    depot_arena *arena = depot_arena_new();
+    depot_err    err = { 0 };
+    const conf  *c = app_reread(arena, a->host, a->paths, problems);
 
     if (c == NULL) {
-        conf_problems_print(problems, out);
         depot_arena_free(arena);
         return false;
     }
     const scripts_options scripts = app_scripts_options(a, c);
     if (!scripts_reload(&scripts, &err)) {
-        depot_buf_addf(out, "%s\n%s%s", err.msg, err.hint, err.hint[0] == '\0' ? "" : "\n");
+        add_script_problem(a, &err, problems);
         depot_arena_free(arena);
         return false;
     }

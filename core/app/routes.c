@@ -1,4 +1,5 @@
 /* routes.c - the daemon's own work over HTTP and depotctl: schedules, hooks, tasks, scripts, migrations, reload. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "app/internal.h"
@@ -155,6 +156,20 @@ static void forget_wait(app *a, const app_reload_wait *w)
     *at = w->next;
 }
 
+/* The message has the first problem, the document all of them. Frees the text. */
+static bool refuse_reload(depot_req *req, char *text, depot_err *err)
+{
+    depot_json *problems = depot_json_parse(depot_req_arena(req), text, strlen(text), err);
+    size_t      n = depot_json_len(problems);
+
+    free(text);
+    const char *first = n == 0 ? "" : depot_json_string(depot_json_at(problems, 0), NULL);
+    DEPOT_FAIL(err, CONFIG, "the new configuration was refused: %.*s%s", (int)strcspn(first, "\n"), first,
+               n > 1 ? depot_strf(depot_req_arena(req), " (and %zu more)", n - 1) : "");
+    api_problems(req, problems);
+    return depot_hint(err, "the running configuration stays in force; see depotctl config check");
+}
+
 static bool reload(depot_ctx *ctx, depot_req *req, depot_err *err)
 {
     app             *a = app_self;
@@ -180,8 +195,7 @@ static bool reload(depot_ctx *ctx, depot_req *req, depot_err *err)
         return DEPOT_FAIL(err, TIMEOUT, "the reload has not ended within %d s", RELOAD_WAIT_MS / 1000);
     }
     if (!mine->ok) {
-        DEPOT_FAIL(err, CONFIG, "the new configuration was refused: %s", mine->text);
-        return depot_hint(err, "the running configuration stays in force; see depotctl config check");
+        return refuse_reload(req, mine->problems, err);
     }
     return depot_reply_json(req, 200, result_reply(depot_req_arena(req), NULL));
 }

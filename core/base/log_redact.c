@@ -9,14 +9,14 @@
 
 #define SECRET_LEAST_BYTES 6U /* shorter ones would blank half of every line */
 
-typedef struct secret {
+typedef struct redacted {
     char *text;
     bool  is_given; /* not only the JSON-escaped form of another one */
-} secret;
+} redacted;
 
 /* Guards secrets and secret_count. Each secret stands here plain and, where it differs, JSON-escaped. */
 static pthread_rwlock_t secret_lock = PTHREAD_RWLOCK_INITIALIZER;
-static secret          *secrets;
+static redacted        *secrets;
 static size_t           secret_count;
 
 static void secret_keep(const char *value, bool is_given)
@@ -28,7 +28,7 @@ static void secret_keep(const char *value, bool is_given)
         }
     }
     secrets = depot_xrealloc(secrets, (secret_count + 1) * sizeof(*secrets));
-    secrets[secret_count++] = (secret){ depot_xstrdup(value), is_given };
+    secrets[secret_count++] = (redacted){ depot_xstrdup(value), is_given };
 }
 
 void log_redact_add(const char *value)

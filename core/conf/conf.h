@@ -14,6 +14,7 @@ conf_problems *conf_problems_new(depot_arena *arena);
 void   conf_problem(conf_problems *p, const char *file, int line, const char *hint, const char *fmt, ...) DEPOT_PRINTF(5, 6);
 size_t conf_problem_count(const conf_problems *p);
 void   conf_problems_print(const conf_problems *p, depot_buf *out); /* in order of file and line */
+depot_json *conf_problems_texts(depot_arena *arena, const conf_problems *p); /* ["file:line: error: …"], hints as second lines */
 depot_json *conf_problems_json(depot_arena *arena, const conf_problems *p); /* [{file, line, message, hint}] */
 
 /* The files as they are: sections and their key = value lines with origin. A key set twice is a problem, unless the later

@@ -114,19 +114,53 @@ static void print_line(depot_buf *out, const problem *row, const char *what, con
     depot_buf_addf(out, ": %s: %s\n", what, text);
 }
 
+static void print_row(depot_buf *out, const problem *row)
+{
+    print_line(out, row, "error", row->message);
+    if (row->hint != NULL) {
+        print_line(out, row, "hint", row->hint);
+    }
+}
+
+static void print_rest(depot_buf *out, const conf_problems *p)
+{
+    if (p->count > p->kept) {
+        depot_buf_addf(out, "configuration: error: %zu more problems are not shown\n", p->count - p->kept);
+    }
+}
+
 void conf_problems_print(const conf_problems *p, depot_buf *out)
 {
     const problem *rows = in_order(p);
 
     for (size_t i = 0; i < p->kept; i++) {
-        print_line(out, &rows[i], "error", rows[i].message);
-        if (rows[i].hint != NULL) {
-            print_line(out, &rows[i], "hint", rows[i].hint);
-        }
+        print_row(out, &rows[i]);
     }
-    if (p->count > p->kept) {
-        depot_buf_addf(out, "configuration: error: %zu more problems are not shown\n", p->count - p->kept);
+    print_rest(out, p);
+}
+
+/* What was printed since the last time, without its last line end. */
+static void take_text(depot_json *list, depot_arena *arena, depot_buf *text)
+{
+    if (text->len > 0) {
+        depot_json_add(list, depot_json_strn(arena, text->data, text->len - 1));
+        depot_buf_reset(text);
     }
+}
+
+depot_json *conf_problems_texts(depot_arena *arena, const conf_problems *p)
+{
+    DEPOT_AUTO(depot_buf_free) depot_buf text = { 0 };
+    const problem *rows = in_order(p);
+    depot_json    *list = depot_json_array(arena);
+
+    for (size_t i = 0; i < p->kept; i++) {
+        print_row(&text, &rows[i]);
+        take_text(list, arena, &text);
+    }
+    print_rest(&text, p);
+    take_text(list, arena, &text);
+    return list;
 }
 
 depot_json *conf_problems_json(depot_arena *arena, const conf_problems *p)

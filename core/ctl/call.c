@@ -423,6 +423,15 @@ bool call_refused(const call_reply *reply, depot_arena *arena, depot_err *err)
     return hint[0] == '\0' ? false : depot_hint(err, "%s", hint);
 }
 
+const depot_json *call_problems(const call_reply *reply, depot_arena *arena)
+{
+    depot_err         ignored = { 0 };
+    const depot_json *problem = depot_json_parse(arena, reply->body == NULL ? "" : reply->body, reply->len, &ignored);
+    const depot_json *list = problem == NULL ? NULL : depot_json_get(problem, "problems");
+
+    return list != NULL && depot_json_typeof(list) == DEPOT_JSON_ARRAY && depot_json_len(list) > 0 ? list : NULL;
+}
+
 bool call_get(const ctl_options *options, const char *target, depot_arena *arena, const depot_json **out,
               bool *out_away, depot_err *err)
 {

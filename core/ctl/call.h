@@ -20,6 +20,8 @@ bool call_get(const ctl_options *options, const char *target, depot_arena *arena
               bool *out_away, depot_err *err) DEPOT_MUST_USE;
 /* The problem document of a reply with a status of 400 and more becomes err. Always false. */
 bool call_refused(const call_reply *reply, depot_arena *arena, depot_err *err);
+/* The `problems` of such a document, one text each; NULL: it has none. */
+const depot_json *call_problems(const call_reply *reply, depot_arena *arena);
 /* Where requests go, for messages: the URL or the socket's path. */
 const char *call_place(depot_arena *arena, const ctl_options *options);
 

@@ -20,6 +20,8 @@ int ctl_print(ctl *c, const verb_call *call, const depot_json *value);
 int ctl_print_text(ctl *c, const verb_call *call, const char *text, size_t n); /* the same bytes for both */
 /* Message, hint and next command (a problem document with --json). v may be NULL. Returns the exit status. */
 int  ctl_error(ctl *c, const verb *v, const depot_err *err);
+/* The same with what is wrong with the configuration in place of the message, as depotd --check prints it. */
+int  ctl_config_error(ctl *c, const depot_err *err, const depot_json *problems);
 void ctl_note(const ctl *c, const char *fmt, ...) DEPOT_PRINTF(2, 3); /* silent with --quiet and --json */
 
 /* ---- help (help.c) ---- */

@@ -133,3 +133,27 @@ int ctl_error(ctl *c, const verb *v, const depot_err *err)
     fwrite(out.data, 1, out.len, stderr);
     return depot_err_exit(err);
 }
+
+int ctl_config_error(ctl *c, const depot_err *err, const depot_json *problems)
+{
+    DEPOT_AUTO(depot_buf_free) depot_buf out = { 0 };
+
+    if (c->options.json) {
+        depot_json *doc = api_problem(c->arena, err, NULL, NULL);
+        depot_json_set(doc, "problems", (depot_json *)(uintptr_t)problems); /* shared, never written */
+        depot_json_write(&out, doc);
+        depot_buf_adds(&out, "\n");
+    }
+    for (size_t i = 0; !c->options.json && i < depot_json_len(problems); i++) {
+        size_t      n = 0;
+        const char *text = depot_json_string(depot_json_at(problems, i), &n);
+        render_add_safe(&out, text == NULL ? "" : text, n, true);
+        depot_buf_adds(&out, "\n");
+    }
+    if (!c->options.json) {
+        add_line(&out, "hint", err->hint);
+    }
+    (void)fflush(stdout); /* what was said before comes first */
+    fwrite(out.data, 1, out.len, stderr);
+    return depot_err_exit(err);
+}

@@ -94,8 +94,9 @@ static int run_route(ctl *c, const verb_call *call)
         return ctl_error(c, call->verb, &err);
     }
     if (reply.status >= 400) {
+        const depot_json *problems = call_problems(&reply, c->arena);
         call_refused(&reply, c->arena, &err);
-        return ctl_error(c, call->verb, &err);
+        return problems != NULL ? ctl_config_error(c, &err, problems) : ctl_error(c, call->verb, &err);
     }
     return show_reply(c, call, &reply);
 }

@@ -134,6 +134,11 @@ static bool list_queues(depot_ctx *ctx, depot_req *req, depot_err *err)
     return reply_document(ctx, req, "select queue.list_queues() as doc", DEPOT_NO_VALS, err);
 }
 
+static bool metrics(depot_ctx *ctx, depot_req *req, depot_err *err)
+{
+    return reply_document(ctx, req, "select queue.metrics($1) as doc", DEPOT_VALS(DEPOT_TEXT(arg(req, "queue"))), err);
+}
+
 static bool list_decisions(depot_ctx *ctx, depot_req *req, depot_err *err)
 {
     return reply_document(
@@ -242,13 +247,25 @@ static const depot_field queue_item[] = {
     { .name = "paused", .type = DEPOT_T_BOOL, .doc = "no job of it is begun" }, NUMBER("max_in_flight", "limit"),
     NUMBER("max_attempts_per_minute", "limit"), NUMBER("oldest_runnable_ms", "how long the oldest has been due"), END,
 };
+#define RATE(NAME, DOC) { .name = (NAME), .type = DEPOT_T_NUMBER, .doc = (DOC) }
+static const depot_field metrics_request[] = { OF_QUEUE, END };
+static const depot_field metrics_item[] = {
+    MOMENT("at", "when it was counted"), TEXT("queue", "its name"), NUMBER("runnable_queue_depth", "jobs that are due"),
+    RATE("jobs_per_sec", "attempts that ended in the last 60 s, by 60"), RATE("success_rate", "of these, the part that succeeded; 0: none ended"),
+    RATE("retry_rate", "of the attempts begun in that time, the part that were not a job's first"),
+    RATE("mean_latency_ms", "from lease to result, of those that ended"), END,
+};
+static const depot_field metrics_shape[] = { { .name = "queue", .type = DEPOT_T_OBJECT, .fields = metrics_item, .doc = "a queue" }, END };
+static const depot_field metrics_reply[] = {
+    MOMENT("now_utc", "database time"), LIST_OF("queues", metrics_shape, "by name; with ?queue= that one"), END,
+};
 static const depot_field decision[] = {
     JOB_ID("id", "the decision"), TEXT("queue", "queue that was meant"), TEXT("decision", "DENIED"),
     TEXT("reason_code", "PAYLOAD_TOO_LARGE or ENQUEUE_RATE_EXCEEDED"), ANYTHING("details_json", "the figures"),
     MOMENT("created_at", "when"), END,
 };
 
-const depot_route queue_routes[10] = {
+const depot_route queue_routes[11] = {
     { .method = "POST", .path = "/jobs", .listen = "admin", .role = DEPOT_OPERATOR, .request = add_request, .reply = add_reply,
       .fn = add_job, .cli = "job enqueue <job_type>", .doc = "make a job; durable when the reply comes" },
     { .method = "GET", .path = "/jobs", .listen = "admin", .role = DEPOT_VIEWER, .request = list_request, .reply = list_reply,
@@ -269,5 +286,7 @@ const depot_route queue_routes[10] = {
       .reply = queue_item, .fn = list_queues, .cli = "queue list", .doc = "queues and how many jobs they have in which state" },
     { .method = "GET", .path = "/ingest/decisions", .listen = "admin", .role = DEPOT_VIEWER, .flags = DEPOT_ROUTE_LIST,
       .request = decisions_request, .reply = decision, .fn = list_decisions, .cli = "queue refusals", .doc = "jobs that were refused, newest first" },
+    { .method = "GET", .path = "/metrics", .listen = "admin", .role = DEPOT_VIEWER, .flags = DEPOT_ROUTE_JSON, .request = metrics_request,
+      .reply = metrics_reply, .fn = metrics, .doc = "depth and rates of each queue, unless Accept asks for Prometheus text" },
 };
 /* clang-format on */

@@ -155,6 +155,27 @@ language sql stable as $$
     from queue.tally t where t.at > now() - interval '1 minute' group by t.queue
 $$;
 
+-- The seeds' metrics of each queue, or of one, which may be one that nobody has heard of. Rates are of the last 60 seconds.
+create function queue.metrics(of_queue text) returns json
+language sql stable as $$
+    with names as (
+        select of_queue as queue where of_queue is not null
+        union select j.queue from (select distinct queue from queue.jobs where status in ('queued', 'running')
+                                   union select queue from queue.tally union select queue from queue.queue_policies) j
+        where of_queue is null
+    ), runnable as (
+        select queue, count(*) as n from queue.jobs where status = 'queued' and run_at <= now() group by queue
+    )
+    select json_build_object('now_utc', queue.iso(now()), 'queues', coalesce(json_agg(json_build_object(
+            'at', queue.iso(now()), 'queue', n.queue, 'runnable_queue_depth', coalesce(r.n, 0),
+            'jobs_per_sec', coalesce(m.ended, 0) / 60::float8,
+            'success_rate', case when m.ended > 0 then m.succeeded / m.ended::float8 else 0 end,
+            'retry_rate', case when m.started > 0 then m.restarted / m.started::float8 else 0 end,
+            'mean_latency_ms', case when m.ended > 0 then m.latency_ms / m.ended::float8 else 0 end) order by n.queue), '[]'))
+    from names n left join runnable r using (queue)
+    left join (select *, succeeded + failed as ended from queue.last_minute()) m using (queue)
+$$;
+
 create function queue.list_ingest_decisions(of_queue text, n integer) returns json
 language sql stable as $$
     select coalesce(json_agg(json_build_object('id', d.id, 'queue', d.queue, 'decision', d.decision, 'reason_code', d.reason_code,

@@ -84,7 +84,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
         must(depot_utf8_valid(t.params[i].value, strlen(t.params[i].value)));
     }
     for (size_t i = 0; i < DEPOT_N(methods) * DEPOT_N(listens); i++) {
-        route_find(index, methods[i % DEPOT_N(methods)], &t, listens[i / DEPOT_N(methods)], &m);
+        route_find(index, methods[i % DEPOT_N(methods)], &t, listens[i / DEPOT_N(methods)], false, &m);
         if (m.entry != NULL) {
             check_match(&t, &m);
         }

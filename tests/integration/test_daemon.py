@@ -124,9 +124,13 @@ def listeners(rig):
         like(reply.headers["Content-Type"], "application/problem\\+json", "by a problem document")
         ok({"type", "title", "status", "detail"} <= set(reply.json()), "that has what RFC 9457 wants", reply)
     like(rig.api("GET", "/metrics").text, r"^# TYPE depot_\w+ ", "api /metrics is Prometheus text")
-    ok("metrics" in rig.admin("GET", "/metrics").json() or "jobs" in rig.admin("GET", "/metrics").json(), "admin /metrics is JSON",
-       rig.admin("GET", "/metrics"))
-    like(rig.admin("GET", "/metrics", headers={"Accept": "text/plain"}).text, r"^# TYPE depot_\w+ ", "or Prometheus text when asked for")
+    reply = rig.admin("GET", "/metrics?queue=mail", headers={"Accept": "application/json, */*"})
+    is_((reply.status, set(reply.json())), (200, {"now_utc", "queues"}), "admin /metrics is the queue's JSON")
+    is_([(q["queue"], q["runnable_queue_depth"], q["jobs_per_sec"]) for q in reply.json()["queues"]], [("mail", 0, 0)], "of one queue by ?queue=")
+    is_(set(rig.admin("GET", "/metrics").json()), {"now_utc", "queues"}, "also when Accept says nothing")
+    for accept in ("text/plain", "application/openmetrics-text;version=1.0.0,text/plain;version=0.0.4;q=0.5,*/*;q=0.1"):
+        like(rig.admin("GET", "/metrics", headers={"Accept": accept}).text, r"^# TYPE depot_\w+ ", "or Prometheus text for " + accept)
+    like(rig.admin("GET", "/metrics/prom", headers={"Accept": "application/json"}).text, r"^# TYPE depot_\w+ ", "/metrics/prom is always that")
     is_(rig.api("GET", "/no/such/path").status, 404, "an unknown path")
     is_(rig.api("DELETE", "/health").status, 405, "a known one by another method")
     listening = {socket.inet_ntoa(bytes.fromhex(line.split()[1].split(":")[0])[::-1]) for line in open("/proc/net/tcp", encoding="ascii")

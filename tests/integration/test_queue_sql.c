@@ -525,6 +525,33 @@ static void sums_survive_the_adding_up(void)
            "a row a queue, nothing lost");
 }
 
+static void metrics_are_the_seeds(void)
+{
+    const char *id, *token;
+
+    clean();
+    for (int i = 0; i < 4; i++) {
+        (void)ask("select depot.enqueue('m', 'one')");
+    }
+    claim_one("10 s", &id, &token);
+    is_str(finish(id, token, "succeeded", ""), "true succeeded", "one succeeds");
+    claim_one("10 s", &id, &token);
+    is_str(finish(id, token, "failed", ",\"code\":\"TIMEOUT\""), "true queued", "one fails");
+    pgt_do(depot_strf(pgt_arena, "update queue.jobs set run_at = now(), priority = 9 where id = '%s'", id));
+    claim_one("10 s", &id, &token);
+    pgt_do("update queue.tally set latency_ms = 50 where succeeded + failed > 0");
+    is_str(ask("select (q.m -> 'queues' -> 0)::jsonb - 'at' from (select queue.metrics(null) as m) q"),
+           "{\"queue\": \"m\", \"retry_rate\": 0.3333333333333333, \"jobs_per_sec\": 0.03333333333333333, \"success_rate\": 0.5, "
+           "\"mean_latency_ms\": 50, \"runnable_queue_depth\": 2}", "depth and rates");
+    is_str(ask("select string_agg(k, ' ' order by k) from json_object_keys(queue.metrics(null) -> 'queues' -> 0) k"),
+           "at jobs_per_sec mean_latency_ms queue retry_rate runnable_queue_depth success_rate", "these members and no others");
+    is_str(ask("select (q.m -> 'queues' -> 0)::jsonb - 'at' from (select queue.metrics('nobody') as m) q"),
+           "{\"queue\": \"nobody\", \"retry_rate\": 0, \"jobs_per_sec\": 0, \"success_rate\": 0, \"mean_latency_ms\": 0, "
+           "\"runnable_queue_depth\": 0}", "a queue that there is not");
+    is_str(ask("select json_array_length(queue.metrics('m') -> 'queues')"), "1", "one queue when one is asked for");
+    is_str(ask("select (queue.metrics(null) ->> 'now_utc')::timestamptz = now()"), "t", "and the database's time");
+}
+
 int main(void)
 {
     pgt_begin();
@@ -550,6 +577,7 @@ int main(void)
     run(rate_is_shared_out_exactly);
     run(lists_turn_pages);
     run(sums_survive_the_adding_up);
+    run(metrics_are_the_seeds);
     pgt_end();
     return done();
 }

@@ -1,4 +1,5 @@
 """test_reload.py - the configuration in force and the files of conf.d, which may be half edited at any time."""
+import json
 import os
 import signal
 import sys
@@ -65,6 +66,28 @@ def workers_run_with_what_is_in_force(rig):
     ok("worker.lost" in rig.log_text() and "ended with status 78" not in rig.log_text(), "no worker stumbled over a file")
 
 
+def a_refusal_names_every_problem(rig):
+    place = os.path.join(rig.conf, "30-bad.ini")
+    write(place, "[log]\nlevl = debug\n[daemon]\ndrain_timeout = soon\n[nonsense]\n")
+    reply = rig.api("POST", "/v1/config/reload")
+    document = reply.json()
+    is_((reply.status, document["code"]), (422, "CONFIG"), "a reload of bad files is 422 CONFIG")
+    problems = document["problems"]
+    is_([p.split(": ")[:2] for p in problems], [["%s:%d" % (place, n), "error"] for n in (2, 4, 5)], "problems has each with its place")
+    like(problems[0], r"unknown option \"levl\".*\n.*:2: hint: did you mean \"level\"\?$", "and its hint")
+    ok(problems[0].split("\n")[0] in document["detail"] and "2 more" in document["detail"], "detail has the first one", document)
+    status, out, err = rig.ctl("config", "reload")
+    is_((status, out), (78, ""), "depotctl config reload: 78")
+    ok(err.startswith(rig.run("--check")[1]), "it prints what depotd --check prints", err)
+    is_(json.loads(rig.ctl("--json", "config", "reload")[2])["problems"], problems, "with --json the document")
+    os.unlink(place)
+    script = os.path.join(rig.dir, "lua", "broken.lua")
+    write(script, "return\n  = 1\n")
+    like("\n".join(rig.api("POST", "/v1/config/reload").json()["problems"]), r"\Abroken\.lua:2: error: .*unexpected", "a script's too")
+    os.unlink(script)
+    is_(rig.api("POST", "/v1/config/reload").status, 200, "without them it is accepted")
+
+
 def main():
     with Rig(conf=None) as rig:
         rig.write_conf("10-plugins.ini", PLUGINS)
@@ -73,6 +96,7 @@ def main():
         write(os.path.join(rig.dir, "lua", "handlers", "keep.lua"), HANDLER)
         rig.start()
         workers_run_with_what_is_in_force(rig)
+        a_refusal_names_every_problem(rig)
         like(rig.stop(), "^0$", "it stops")
     done()
 

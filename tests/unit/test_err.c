@@ -122,7 +122,7 @@ static void rows_of_the_list_are_found(void)
         depot_retry retry;
     } rows[] = {
         { DEPOT_E_BUG, "BUG", 500, 1, DEPOT_RETRY_NO },
-        { DEPOT_E_CONFIG, "CONFIG", 500, 78, DEPOT_RETRY_NO },
+        { DEPOT_E_CONFIG, "CONFIG", 422, 78, DEPOT_RETRY_NO },
         { DEPOT_E_RATE, "ENQUEUE_RATE_EXCEEDED", 429, 1, DEPOT_RETRY_SAFE },
         { DEPOT_E_DB_UNKNOWN, "DB_COMMIT_UNKNOWN", 503, 1, DEPOT_RETRY_UNCERTAIN },
         { DEPOT_E_UNKNOWN, "UNKNOWN", 500, 1, DEPOT_RETRY_SAFE },

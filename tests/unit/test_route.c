@@ -142,7 +142,7 @@ static const char *found(const route_index *index, const char *method, const cha
     if (!parse(path, &t, &err)) {
         return depot_err_id(&err);
     }
-    route_find(index, method, &t, listen, &m);
+    route_find(index, method, &t, listen, false, &m);
     if (m.entry == NULL) {
         return m.allow[0] == '\0' ? "none" : depot_strf(arena, "[%s]", m.allow);
     }
@@ -198,9 +198,43 @@ static void a_listener_gets_its_own_meaning(void)
     depot_err          err = { 0 };
 
     for (size_t i = 0; i < DEPOT_N(rows) && parse("/health", &t, &err); i++) {
-        route_find(index, "GET", &t, rows[i].listen, &m);
+        route_find(index, "GET", &t, rows[i].listen, false, &m);
         is_str(m.entry == NULL ? NULL : m.entry->route->doc, rows[i].want, rows[i].listen);
     }
+}
+
+static void json_goes_before_what_else_is_there(void)
+{
+    static const depot_route routes[] = {
+        { .method = "GET", .path = "/m", .listen = "api", .doc = "api's" },
+        { .method = "GET", .path = "/m", .listen = "admin", .doc = "admin's" },
+        { .method = "GET", .path = "/m", .listen = "admin", .flags = DEPOT_ROUTE_JSON, .doc = "json" },
+        { .method = "GET", .path = "/alone", .listen = "admin", .flags = DEPOT_ROUTE_JSON, .doc = "json" },
+    };
+    static const struct {
+        const char *method, *path, *listen, *want;
+        bool        text;
+    } rows[] = {
+        { "GET", "/m", "admin", "json", false },  { "HEAD", "/m", "admin", "json", false }, { "GET", "/m", "admin", "admin's", true },
+        { "GET", "/m", "api", "api's", false },   { "GET", "/m", "api", "api's", true },    { "GET", "/m", "control", "api's", false },
+        { "GET", "/alone", "admin", "json", true },
+    };
+    depot_ctx    ctx = { .name = "test" }, other = { .name = "other" };
+    route_index *index = route_index_new(arena);
+    req_target   t;
+    route_match  m;
+    depot_err    err = { 0 };
+
+    for (size_t i = 0; i < DEPOT_N(routes); i++) {
+        ok_err(route_index_add(index, &routes[i], &ctx, &err), &err, "a row");
+    }
+    for (size_t i = 0; i < DEPOT_N(rows) && parse(rows[i].path, &t, &err); i++) {
+        route_find(index, rows[i].method, &t, rows[i].listen, rows[i].text, &m);
+        is_str(m.entry == NULL ? NULL : m.entry->route->doc, rows[i].want,
+               depot_strf(arena, "%s %s on %s%s", rows[i].method, rows[i].path, rows[i].listen, rows[i].text ? ", as text" : ""));
+    }
+    ok(!route_index_add(index, &routes[2], &other, &err) && err.code == DEPOT_E_CONFLICT, "a second one is a conflict");
+    contains(err.msg, "test and other both answer GET /m", "that names both");
 }
 
 static void bad_rows_are_refused(void)
@@ -246,6 +280,7 @@ int main(void)
     run(sizes_are_bounded);
     run(routes_are_found);
     run(a_listener_gets_its_own_meaning);
+    run(json_goes_before_what_else_is_there);
     run(bad_rows_are_refused);
     run(routes_are_listed_in_order);
     depot_arena_free(arena);

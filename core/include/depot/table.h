@@ -149,6 +149,7 @@ enum {
     DEPOT_ROUTE_EARLY = 1u << 2,  /* answers before the database is there */
     DEPOT_ROUTE_LONG = 1u << 3,   /* no request deadline (event streams, large downloads) */
     DEPOT_ROUTE_LIST = 1u << 4,   /* the reply is an array of objects; `reply` says their members */
+    DEPOT_ROUTE_JSON = 1u << 5,   /* beside another row for the same requests: this one, unless Accept asks for text; names a listener */
 };
 
 typedef struct depot_route {
