@@ -15,9 +15,9 @@ enum {
     C_AHEAD = 4 /* times as many as may run, so that they do not wait for a round trip each */
 };
 
-static const char claim_sql[] = "select id, token, queue, job_type, args, attempt, max_attempts, lease_ms"
+static const char claim_sql[] = "select id, token, queue, job_type, args, attempt, max_attempts, lease_ms, timeout_ms"
                                 " from queue.claim($1, $2, $3, $4, $5 * interval '1 millisecond')";
-static const char held_sql[] = "select id, token, queue, job_type, args, attempt, max_attempts, lease_ms"
+static const char held_sql[] = "select id, token, queue, job_type, args, attempt, max_attempts, lease_ms, timeout_ms"
                                " from queue.held($1, $2 * interval '1 millisecond')";
 
 /* ---- how much there is room for ---- */
@@ -241,7 +241,7 @@ static bool step(queue *q, bool *out_again, depot_err *err)
 {
     give_back_waiting(q);
     if (((atomic_load(&q->stale_types) || atomic_load(&q->must_introduce)) && !types_refresh(q, err)) ||
-        !care_heartbeat(q, err) || (q->is_unsure && !adopt(q, err))) {
+        !care_heartbeat(q, err) || !tend_cancel(q, err) || (q->is_unsure && !adopt(q, err))) {
         return false;
     }
     start_jobs(q);
