@@ -12,8 +12,7 @@ bool route_enqueue_many(depot_ctx *ctx, depot_req *req, depot_err *err)
 
     if (!enqueue_rows(ctx, depot_req_arena(req), depot_json_get(depot_req_args(req), "jobs"), depot_req_actor(req),
                       &rows, err) ||
-        !route_document(ctx, req, "job",
-                        "select json_build_object('job_ids', queue.enqueue_many($1, $2)) as doc",
+        !route_document(ctx, req, "job", "select json_build_object('job_ids', queue.enqueue_many($1, $2)) as doc",
                         DEPOT_VALS(DEPOT_TEXT(rows), DEPOT_TEXT(depot_node(ctx))), err)) {
         return false;
     }

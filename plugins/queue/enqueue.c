@@ -23,9 +23,9 @@ bool enqueue_fail_sql(depot_err *err)
         const char *state;
         depot_code  code;
     } of_values[] = {
-        { "22", DEPOT_E_INVALID },       { "23502", DEPOT_E_INVALID },  { "23514", DEPOT_E_INVALID },
-        { "23505", DEPOT_E_CONFLICT }, /* a unique key that was to be refused */
-        { "55000", DEPOT_E_CONFLICT }, /* a section of the configuration decides */
+        { "22", DEPOT_E_INVALID },     { "23502", DEPOT_E_INVALID },
+        { "23514", DEPOT_E_INVALID },  { "23505", DEPOT_E_CONFLICT }, /* a unique key that was to be refused */
+        { "55000", DEPOT_E_CONFLICT },                                /* a section of the configuration decides */
     };
 
     for (size_t i = 0; i < DEPOT_N(of_values); i++) {
@@ -101,12 +101,9 @@ static size_t copy_members(depot_arena *arena, const depot_json *from, const cha
 depot_json *enqueue_options(depot_arena *arena, const depot_json *given)
 {
     static const char *const names[][2] = {
-        { "unique", "unique" },
-        { "backoff", "backoff" },
-        { "timeout_ms", "timeout_ms" },
-        { "concurrency_key", "concurrency_key" },
-        { "after", "after" },
-        { "on_dependency_failure", "on_dependency_failure" },
+        { "unique", "unique" },         { "backoff", "backoff" },
+        { "timeout_ms", "timeout_ms" }, { "concurrency_key", "concurrency_key" },
+        { "after", "after" },           { "on_dependency_failure", "on_dependency_failure" },
     };
     depot_json *options = depot_json_object(arena);
 
@@ -117,9 +114,8 @@ bool enqueue_rows(depot_ctx *ctx, depot_arena *arena, const depot_json *jobs, co
                   depot_err *err)
 {
     static const char *const names[][2] = {
-        { "queue", "queue" },       { "job_type", "type" },
-        { "payload_json", "args" }, { "run_at", "run_at" },
-        { "priority", "priority" }, { "max_attempts", "max_attempts" },
+        { "queue", "queue" },   { "job_type", "type" },     { "payload_json", "args" },
+        { "run_at", "run_at" }, { "priority", "priority" }, { "max_attempts", "max_attempts" },
         { "key", "key" },
     };
     depot_json *rows = depot_json_array(arena);

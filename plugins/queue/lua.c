@@ -71,7 +71,8 @@ const depot_lua_fn queue_lua[2] = {
       "on_dependency_failure = \"cancel|run|wait\", concurrency_key, timeout_ms, backoff = {base_ms, max_ms, jitter}}; "
       "returns its id, or the id of the job that has this key already" },
     { "queue.batch", "(jobs: table, callback?: table): table", DEPOT_LUA_WRITE, lua_batch,
-      "make jobs {{queue, type, args, run_at, priority, max_attempts, key, options = {as in enqueue}}, …} of which it is "
+      "make jobs {{queue, type, args, run_at, priority, max_attempts, key, options = {as in enqueue}}, …} of which it "
+      "is "
       "known when all have ended: then the callback {queue, type, args} becomes a job, once, with {batch = {id, total, "
       "succeeded, dlq, canceled}, args}; returns {batch_id, job_ids}" },
 };

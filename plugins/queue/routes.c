@@ -76,17 +76,20 @@ static bool list_dead(depot_ctx *ctx, depot_req *req, depot_err *err)
 
 static bool show_job(depot_ctx *ctx, depot_req *req, depot_err *err)
 {
-    return route_document(ctx, req, "job", "select queue.job($1) as doc", DEPOT_VALS(DEPOT_TEXT(route_arg(req, "id"))), err);
+    return route_document(ctx, req, "job", "select queue.job($1) as doc", DEPOT_VALS(DEPOT_TEXT(route_arg(req, "id"))),
+                          err);
 }
 
 static bool show_timeline(depot_ctx *ctx, depot_req *req, depot_err *err)
 {
-    return route_document(ctx, req, "job", "select queue.timeline($1) as doc", DEPOT_VALS(DEPOT_TEXT(route_arg(req, "id"))), err);
+    return route_document(ctx, req, "job", "select queue.timeline($1) as doc",
+                          DEPOT_VALS(DEPOT_TEXT(route_arg(req, "id"))), err);
 }
 
 static bool explain(depot_ctx *ctx, depot_req *req, depot_err *err)
 {
-    return route_document(ctx, req, "job", "select queue.explain($1) as doc", DEPOT_VALS(DEPOT_TEXT(route_arg(req, "id"))), err);
+    return route_document(ctx, req, "job", "select queue.explain($1) as doc",
+                          DEPOT_VALS(DEPOT_TEXT(route_arg(req, "id"))), err);
 }
 
 static bool replay(depot_ctx *ctx, depot_req *req, depot_err *err)
@@ -137,10 +140,10 @@ static bool list_queues(depot_ctx *ctx, depot_req *req, depot_err *err)
 
 static bool list_decisions(depot_ctx *ctx, depot_req *req, depot_err *err)
 {
-    return route_document(
-        ctx, req, "job", "select queue.list_ingest_decisions($1, $2) as doc",
-        DEPOT_VALS(DEPOT_TEXT(route_arg(req, "queue")), DEPOT_INT(depot_json_get_int(depot_req_args(req), "limit", 100))),
-        err);
+    return route_document(ctx, req, "job", "select queue.list_ingest_decisions($1, $2) as doc",
+                          DEPOT_VALS(DEPOT_TEXT(route_arg(req, "queue")),
+                                     DEPOT_INT(depot_json_get_int(depot_req_args(req), "limit", 100))),
+                          err);
 }
 
 /* ---- rows ---- */

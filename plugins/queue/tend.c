@@ -88,7 +88,8 @@ static bool archive_some(queue *q, bool *out_more, depot_err *err)
     const queue_options                      *o = depot_options(q->ctx);
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
     depot_rows                               *rows = NULL;
-    depot_json *keep = depot_json_pack(arena, "{s:I, s:I}", "succeeded", o->archive_after, "canceled", o->archive_after);
+    depot_json                               *keep =
+        depot_json_pack(arena, "{s:I, s:I}", "succeeded", o->archive_after, "canceled", o->archive_after);
 
     if (o->archive_dlq_after > 0) {
         depot_json_set(keep, "dlq", depot_json_int(arena, o->archive_dlq_after));

@@ -101,16 +101,18 @@ static bool has_changed(const types *before, const types *now)
            !same(before->handlers, now->handlers);
 }
 
+/* Lost jobs first: what follows from their end waits for locks that a claim which waits for a policy may hold. */
 static bool introduce(queue *q, const types *t, depot_err *err)
 {
     static const char hello[] =
-        "select queue.set_policies($7), queue.set_limits($8), queue.hello($1, $2, $3, $4, $5, $6) as lost";
-    depot_rows       *rows = NULL;
+        "select queue.hello($1, $2, $3, $4, $5, $6) as lost, queue.set_policies($7), queue.set_limits($8)";
+    depot_rows *rows = NULL;
 
     if (!depot_sql(q->ctx, t->arena, hello,
                    DEPOT_VALS(DEPOT_TEXT(q->instance), DEPOT_TEXT(q->worker), DEPOT_TEXT(depot_node(q->ctx)),
                               DEPOT_TEXT(t->queues), DEPOT_TEXT(t->all), DEPOT_TEXT(t->handlers),
-                              DEPOT_TEXT(limits_policies(q->ctx, t->arena)), DEPOT_TEXT(limits_rates(q->ctx, t->arena))),
+                              DEPOT_TEXT(limits_policies(q->ctx, t->arena)),
+                              DEPOT_TEXT(limits_rates(q->ctx, t->arena))),
                    &rows, err)) {
         return depot_wrap(err, "tell the database what is served here");
     }

@@ -122,8 +122,12 @@ $$;
 create function queue.list_queues() returns json
 language sql stable as $$
     with waiting as (
-        select queue, count(*) as queued, count(*) filter (where run_at <= now()) as runnable, min(run_at) as oldest
-        from queue.jobs where status = 'queued' group by queue
+        select queue, sum(n) as queued, sum(due) as runnable, min(oldest) as oldest
+        from (select queue, count(*) as n, count(*) filter (where run_at <= now()) as due, min(run_at) as oldest
+              from queue.jobs where status = 'queued' and waits_for = 0 and not key_held group by queue
+              union all
+              select queue, count(*), 0, null from queue.jobs where status = 'queued' and (waits_for > 0 or key_held) group by queue) q
+        group by queue
     ), busy as (
         select queue, count(*) as running from queue.jobs where status = 'running' group by queue
     ), past as (

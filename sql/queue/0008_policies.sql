@@ -81,7 +81,9 @@ begin
         source = 'api', updated_by = actor, updated_at = now()
     from queue.queue_policies o, lateral jsonb_populate_record(o, given) n
     where p.queue = of_queue and o.queue = of_queue;
-    update queue.parked_keys k set look_at = now() where k.queue = of_queue;
+    update queue.parked_keys k set look_at = now() -- those that somebody is at are looked at anyway
+    where (k.queue, k.concurrency_key) in (select p.queue, p.concurrency_key from queue.parked_keys p where p.queue = of_queue
+                                           for update skip locked);
     perform queue.wake(null);
     return queue.policy(of_queue);
 end

@@ -119,12 +119,14 @@ static void make_daemon(void)
            "   me := 'w#' || (select i from generate_series(1, 8) i where pg_try_advisory_lock(i) limit 1);"
            "   perform set_config('test.me', me, false);"
            "  end if;"
-           "  perform queue.finish(coalesce((select jsonb_agg(jsonb_build_object('job', id, 'token', lease_token, 'outcome',"
+           "  perform queue.finish(coalesce((select jsonb_agg(jsonb_build_object('job', id, 'token', lease_token, "
+           "'outcome',"
            "    case when random() < 0.2 then outcome else 'succeeded' end, 'delay_ms', 0))"
            "    from queue.jobs where status = 'running' and locked_by = me and random() < 0.7), '[]'));"
            "  perform queue.claim(me, null, '{*}', n, '60 s');"
            "  insert into public.seen select concurrency_key, count(*), bool_or(exists ("
-           "    select from queue.jobs o where o.queue = 'fifo' and o.queue = j.queue and o.concurrency_key = j.concurrency_key"
+           "    select from queue.jobs o where o.queue = 'fifo' and o.queue = j.queue and o.concurrency_key = "
+           "j.concurrency_key"
            "    and o.id < j.id and o.status in ('queued', 'running')))"
            "    from queue.jobs j where status = 'running' and concurrency_key is not null group by concurrency_key;"
            " end $$");
@@ -189,7 +191,8 @@ static void keys_hold_under_many_claimers(void)
 static void rates_hold_under_many_claimers(void)
 {
     clean();
-    (void)ask("select queue.set_limits('[{\"name\": \"q\", \"on_kind\": \"queue\", \"on_name\": \"q\", \"per_second\": 0.001, \"burst\": 17},"
+    (void)ask("select queue.set_limits('[{\"name\": \"q\", \"on_kind\": \"queue\", \"on_name\": \"q\", \"per_second\": "
+              "0.001, \"burst\": 17},"
               " {\"name\": \"t\", \"on_kind\": \"type\", \"on_name\": \"t\", \"per_second\": 0.001, \"burst\": 11},"
               " {\"name\": \"k\", \"on_kind\": \"key\", \"per_second\": 0.001, \"burst\": 3}]')");
     (void)ask("select depot.enqueue('q', 'u'), depot.enqueue('r', 't', priority => g % 3),"
@@ -217,11 +220,14 @@ static void dependencies_are_settled_once(void)
         { .sql = "select public.round('snoozed', 6)", .times = 150 },
     };
     together(sessions, DEPOT_N(sessions), "jobs are made that wait for others which end meanwhile");
-    for (int i = 0; i < 40 && strcmp(ask("select count(*) from queue.jobs where status in ('queued', 'running')"), "0") != 0; i++) {
+    for (int i = 0;
+         i < 40 && strcmp(ask("select count(*) from queue.jobs where status in ('queued', 'running')"), "0") != 0;
+         i++) {
         all_do("select public.round('snoozed', 20)", 10, "daemons go on");
         (void)ask("select queue.tend_dependencies()");
     }
-    is_str(ask("select string_agg(status || ' ' || (waits_for = 0), ', ') from (select distinct status, waits_for from queue.jobs) x"),
+    is_str(ask("select string_agg(status || ' ' || (waits_for = 0), ', ') from (select distinct status, waits_for from "
+               "queue.jobs) x"),
            "succeeded true", "every job ran, none waits for ever");
     is_str(ask("select count(*) from queue.dependencies"), "0", "all are settled");
     is_str(ask("select (count(*) > 0)::text from queue.jobs where job_type = 'b'"), "true", "there were some");
@@ -231,20 +237,25 @@ static void batches_call_back_once(void)
 {
     clean();
     session sessions[SESSIONS] = {
-        { .sql = "select depot.batch((select jsonb_agg(jsonb_build_object('queue', 'q', 'type', 't')) from generate_series(1, 7)),"
+        { .sql = "select depot.batch((select jsonb_agg(jsonb_build_object('queue', 'q', 'type', 't')) from "
+                 "generate_series(1, 7)),"
                  " '{\"queue\": \"cb\", \"type\": \"cb\"}')",
           .times = 40 },
-        { .sql = "select queue.cancel(id, 'me') from queue.jobs where status = 'queued' and batch_id is not null and random() < 0.05 limit 1",
+        { .sql = "select queue.cancel(id, 'me') from queue.jobs where status = 'queued' and batch_id is not null and "
+                 "random() < 0.05 limit 1",
           .times = 60 },
         { .sql = "select public.round('failed', 9)", .times = 80 },
         { .sql = "select public.round('snoozed', 9)", .times = 80 },
     };
-    pgt_do("insert into queue.queue_policies (queue, max_attempts_per_minute, max_in_flight, backoff_base_ms) values ('q', null, null, 0)");
+    pgt_do("insert into queue.queue_policies (queue, max_attempts_per_minute, max_in_flight, backoff_base_ms) values "
+           "('q', null, null, 0)");
     together(sessions, DEPOT_N(sessions), "batches are made, run and canceled");
     is_str(rounds_until_done("select public.round('snoozed', 30)", "daemons go on"), "0", "every job ends");
-    is_str(ask("select count(*) || ' ' || count(callback_job_id) || ' ' || count(ended_at) from queue.batches"), "40 40 40", "every batch ends");
+    is_str(ask("select count(*) || ' ' || count(callback_job_id) || ' ' || count(ended_at) from queue.batches"),
+           "40 40 40", "every batch ends");
     is_str(ask("select count(*) from queue.jobs where job_type = 'cb'"), "40", "with one callback each");
-    is_str(ask("select bool_and(b.succeeded + b.canceled + b.dlq = 7 and b.succeeded = (select count(*) from queue.jobs j where j.batch_id"
+    is_str(ask("select bool_and(b.succeeded + b.canceled + b.dlq = 7 and b.succeeded = (select count(*) from "
+               "queue.jobs j where j.batch_id"
                " = b.id and j.status = 'succeeded')) from queue.batches b"),
            "t", "and the right counts");
 }
@@ -252,10 +263,12 @@ static void batches_call_back_once(void)
 static void a_cancel_is_never_lost(void)
 {
     clean();
-    pgt_do("insert into queue.queue_policies (queue, max_attempts_per_minute, max_in_flight, backoff_base_ms) values ('q', null, null, 0)");
+    pgt_do("insert into queue.queue_policies (queue, max_attempts_per_minute, max_in_flight, backoff_base_ms) values "
+           "('q', null, null, 0)");
     (void)ask("select depot.enqueue('q', 't', max_attempts => 1000) from generate_series(1, 300)");
     session sessions[SESSIONS] = {
-        { .sql = "select queue.cancel(id, 'me') from queue.jobs where status in ('queued', 'running') and canceled_by is null order by random() limit 1",
+        { .sql = "select queue.cancel(id, 'me') from queue.jobs where status in ('queued', 'running') and canceled_by "
+                 "is null order by random() limit 1",
           .times = 100 },
         { .sql = "select queue.bulk('cancel', '{}', '00000000-0000-0000-0000-000000000000', id, 5, 'me', null, null)"
                  " from queue.jobs order by random() limit 1",
@@ -267,9 +280,10 @@ static void a_cancel_is_never_lost(void)
     is_str(ask("select count(*) from queue.jobs where status = 'queued' and cancel_requested_at is not null"), "0",
            "none that was to end waits for another attempt");
     is_str(rounds_until_done("select public.round('failed', 50)", "daemons go on"), "0", "every job ends");
-    is_str(ask("select count(*) from queue.jobs where status = 'canceled' and canceled_by is null"), "0", "with who canceled it");
-    is_str(ask("select sum(canceled) = (select count(*) from queue.jobs where status = 'canceled') from queue.tally"), "t",
-           "and the tally agrees");
+    is_str(ask("select count(*) from queue.jobs where status = 'canceled' and canceled_by is null"), "0",
+           "with who canceled it");
+    is_str(ask("select sum(canceled) = (select count(*) from queue.jobs where status = 'canceled') from queue.tally"),
+           "t", "and the tally agrees");
 }
 
 int main(void)
