@@ -147,13 +147,19 @@ function depot.demo.found() end
 
 depot.queue = {}
 
----make a job; opts: {delay = "10s", run_at, priority, max_attempts, key}; returns its id, or the id of the job that has this key already
+---make a job; opts: {delay = "10s", run_at, priority, max_attempts, key, unique = {key, scope = "queued|active|period|forever", period_ms, on_conflict = "existing|reject"}, after = {ids}, on_dependency_failure = "cancel|run|wait", concurrency_key, timeout_ms, backoff = {base_ms, max_ms, jitter}}; returns its id, or the id of the job that has this key already
 ---@param queue string
 ---@param type string
 ---@param args? any
 ---@param opts? table
 ---@return string
 function depot.queue.enqueue(queue, type, args, opts) end
+
+---make jobs {{queue, type, args, run_at, priority, max_attempts, key, options = {as in enqueue}}, …} of which it is known when all have ended: then the callback {queue, type, args} becomes a job, once, with {batch = {id, total, succeeded, dlq, canceled}, args}; returns {batch_id, job_ids}
+---@param jobs table
+---@param callback? table
+---@return table
+function depot.queue.batch(jobs, callback) end
 
 depot.storage = {}
 

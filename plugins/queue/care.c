@@ -256,7 +256,8 @@ bool care_reap(queue *q, depot_err *err)
     if (depot_bool(rows, 0, "has_dead")) {
         care_announce(q);
     }
-    return true;
+    tend_archive(q);
+    return tend_dependencies(q, err);
 }
 
 int64_t care_due_ms(queue *q)

@@ -18,14 +18,14 @@ enum {
     RANGES_AHEAD = 8   /* times as many ranges of chunks as may run, taken when half of them are done */
 };
 
-static const char claim_sql[] = "select id, token, queue, job_type, args, attempt, max_attempts, lease_ms"
+static const char claim_sql[] = "select id, token, queue, job_type, args, attempt, max_attempts, lease_ms, timeout_ms"
                                 " from queue.claim($1, $2, $3, $4, $5 * interval '1 millisecond')";
 static const char claim_chunks_sql[] = "select id, token, lo, n, queue, job_type, args, max_attempts, lease_ms"
                                        " from queue.claim_chunks($1, $2, $3, $4, $5, $6 * interval '1 millisecond')";
 static const char unpack_sql[] = "select queue.unpack($1, $2, $3, $4)";
 static const char held_chunks_sql[] = "select id, token, lo, n, queue, job_type, args, max_attempts, lease_ms"
                                       " from queue.held_chunks($1, $2 * interval '1 millisecond')";
-static const char held_sql[] = "select id, token, queue, job_type, args, attempt, max_attempts, lease_ms"
+static const char held_sql[] = "select id, token, queue, job_type, args, attempt, max_attempts, lease_ms, timeout_ms"
                                " from queue.held($1, $2 * interval '1 millisecond')";
 
 /* ---- how much there is room for ---- */
@@ -300,7 +300,7 @@ static bool step(queue *q, bool *out_again, depot_err *err)
 {
     give_back_waiting(q);
     if (((atomic_load(&q->stale_types) || atomic_load(&q->must_introduce)) && !types_refresh(q, err)) ||
-        !care_heartbeat(q, err) || (q->is_unsure && !adopt(q, err))) {
+        !care_heartbeat(q, err) || !tend_cancel(q, err) || (q->is_unsure && !adopt(q, err))) {
         return false;
     }
     start_jobs(q);

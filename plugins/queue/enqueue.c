@@ -19,11 +19,18 @@ static bool check_size(const depot_enqueue *spec, const char *args, depot_err *e
 
 bool enqueue_fail_sql(depot_err *err)
 {
-    static const char *const of_values[] = { "22", "23502", "23514" };
+    static const struct {
+        const char *state;
+        depot_code  code;
+    } of_values[] = {
+        { "22", DEPOT_E_INVALID },     { "23502", DEPOT_E_INVALID },
+        { "23514", DEPOT_E_INVALID },  { "23505", DEPOT_E_CONFLICT }, /* a unique key that was to be refused */
+        { "55000", DEPOT_E_CONFLICT },                                /* a section of the configuration decides */
+    };
 
-    for (size_t i = 0; err->code == DEPOT_E_DB && i < DEPOT_N(of_values); i++) {
-        if (strncmp(err->sqlstate, of_values[i], strlen(of_values[i])) == 0) {
-            err->code = DEPOT_E_INVALID;
+    for (size_t i = 0; i < DEPOT_N(of_values); i++) {
+        if (err->code == DEPOT_E_DB && strncmp(err->sqlstate, of_values[i].state, strlen(of_values[i].state)) == 0) {
+            err->code = of_values[i].code;
         }
     }
     return false;
@@ -55,7 +62,7 @@ bool enqueue_one(const depot_enqueue *spec, const enqueue_more *more, depot_db *
 {
     static const char sql[] =
         "select queue.enqueue($1, $2, $3, coalesce($4, clock_timestamp() + $5 * interval '1 millisecond'), $6, $7, $8,"
-        " $9, $10, $11) as id";
+        " $9, $10, $11, null, $12) as id";
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
     const char                               *args = spec->args == NULL ? "{}" : depot_json_text(arena, spec->args);
     depot_rows                               *rows = NULL;
@@ -65,12 +72,69 @@ bool enqueue_one(const depot_enqueue *spec, const enqueue_more *more, depot_db *
              DEPOT_VALS(DEPOT_TEXT(spec->queue), DEPOT_TEXT(spec->type), DEPOT_TEXT(args), DEPOT_TEXT(spec->run_at),
                         more->delay_ms > 0 ? DEPOT_INT(more->delay_ms) : DEPOT_NULL, DEPOT_INT(spec->priority),
                         spec->max_attempts > 0 ? DEPOT_INT(spec->max_attempts) : DEPOT_NULL, DEPOT_TEXT(spec->key),
-                        DEPOT_TEXT(spec->actor), DEPOT_TEXT(more->request_id), DEPOT_TEXT(own_node(db))),
+                        DEPOT_TEXT(spec->actor), DEPOT_TEXT(more->request_id), DEPOT_TEXT(own_node(db)),
+                        DEPOT_TEXT(more->options)),
              &rows, err)) {
         return false;
     }
     (void)snprintf(out_id, ID_SIZE, "%s", depot_text(rows, 0, "id"));
     wake_if_visible(db);
+    return true;
+}
+
+/* Members of `from` that are there and not null, set in `to` under their name or another. */
+static size_t copy_members(depot_arena *arena, const depot_json *from, const char *const (*names)[2], size_t n,
+                           depot_json *to)
+{
+    size_t found = 0;
+
+    for (size_t i = 0; i < n; i++) {
+        const depot_json *value = depot_json_get(from, names[i][0]);
+        if (value != NULL && depot_json_typeof(value) != DEPOT_JSON_NULL) {
+            depot_json_set(to, names[i][1], depot_json_pack(arena, "o", value));
+            found++;
+        }
+    }
+    return found;
+}
+
+depot_json *enqueue_options(depot_arena *arena, const depot_json *given)
+{
+    static const char *const names[][2] = {
+        { "unique", "unique" },         { "backoff", "backoff" },
+        { "timeout_ms", "timeout_ms" }, { "concurrency_key", "concurrency_key" },
+        { "after", "after" },           { "on_dependency_failure", "on_dependency_failure" },
+    };
+    depot_json *options = depot_json_object(arena);
+
+    return copy_members(arena, given, names, DEPOT_N(names), options) > 0 ? options : NULL;
+}
+
+bool enqueue_rows(depot_ctx *ctx, depot_arena *arena, const depot_json *jobs, const char *actor, const char **out,
+                  depot_err *err)
+{
+    static const char *const names[][2] = {
+        { "queue", "queue" },   { "job_type", "type" },     { "payload_json", "args" },
+        { "run_at", "run_at" }, { "priority", "priority" }, { "max_attempts", "max_attempts" },
+        { "key", "key" },
+    };
+    depot_json *rows = depot_json_array(arena);
+
+    (void)ctx;
+    for (size_t i = 0; i < depot_json_len(jobs); i++) {
+        const depot_json *j = depot_json_at(jobs, i);
+        depot_json       *row = depot_json_pack(arena, "{s:s}", "actor", actor);
+        depot_json       *options = enqueue_options(arena, j);
+        (void)copy_members(arena, j, names, DEPOT_N(names), row);
+        if (options != NULL) {
+            depot_json_set(row, "options", options);
+        }
+        if (!admit(&queue_self, depot_json_get_str(j, "queue", "default"), depot_json_get(j, "payload_json"), err)) {
+            return depot_wrap(err, "jobs/%zu", i);
+        }
+        depot_json_add(rows, row);
+    }
+    *out = depot_json_text(arena, rows);
     return true;
 }
 

@@ -45,8 +45,14 @@ static const char *label_of(const depot_rows *rows, size_t row)
     static const struct {
         const char *outcome, *status, *label;
     } labels[] = {
-        { "succeeded", "succeeded", "succeeded" }, { "failed", "queued", "retried" },  { "failed", "dlq", "dead" },
-        { "released", "queued", "released" },      { "snoozed", "queued", "snoozed" },
+        { "succeeded", "succeeded", "succeeded" },
+        { "failed", "queued", "retried" },
+        { "failed", "dlq", "dead" },
+        { "released", "queued", "released" },
+        { "snoozed", "queued", "snoozed" },
+        { "failed", "canceled", "canceled" },
+        { "released", "canceled", "canceled" },
+        { "snoozed", "canceled", "canceled" },
     };
     const char *outcome = depot_text(rows, row, "outcome"), *status = depot_text(rows, row, "status");
 

@@ -36,6 +36,7 @@ job *job_new(const depot_rows *rows, size_t row, bool is_range)
     j->attempt = is_range ? 1 : depot_int(rows, row, "attempt");
     j->max_attempts = depot_int(rows, row, "max_attempts");
     j->lease_ms = depot_int(rows, row, "lease_ms");
+    j->timeout_ms = is_range ? 0 : depot_int(rows, row, "timeout_ms");
     j->beat_ms = depot_now_ms() + j->lease_ms / 3;
     return j;
 }
@@ -164,7 +165,7 @@ void job_end(queue *q, job *j)
     queue_wake();
 }
 
-bool job_is_draining(queue *q)
+bool queue_is_draining(queue *q)
 {
     pthread_mutex_lock(&q->lock);
     bool draining = q->draining;
@@ -179,7 +180,7 @@ static void on_script_done(void *arg, const depot_script_result *res)
     if (res->ok) {
         set_succeeded(&queue_self, j, res->json, res->cpu_us);
     } else {
-        job_set_failed(j, &res->err, res->where, res->trace, res->cpu_us, job_is_draining(&queue_self));
+        job_set_failed(j, &res->err, res->where, res->trace, res->cpu_us, queue_is_draining(&queue_self));
     }
     job_end(&queue_self, j);
 }
@@ -228,7 +229,7 @@ static void run_handler(depot_ctx *ctx, void *arg)
         set_succeeded(&queue_self, j, result == NULL ? "null" : depot_json_text(arena, result), 0);
     } else {
         err.code = seen.args == NULL ? DEPOT_E_BAD_PAYLOAD : err.code == DEPOT_OK ? DEPOT_E_UNKNOWN : err.code;
-        job_set_failed(j, &err, NULL, NULL, 0, job_is_draining(&queue_self));
+        job_set_failed(j, &err, NULL, NULL, 0, queue_is_draining(&queue_self));
     }
     job_end(&queue_self, j);
 }

@@ -39,6 +39,8 @@ static bool lua_enqueue(depot_ctx *ctx, depot_call *call, depot_err *err)
         .key = depot_json_get_str(opts, "key", NULL),
         .actor = "script",
     };
+    const depot_json *options = enqueue_options(depot_call_arena(call), opts);
+    more.options = options == NULL ? NULL : depot_json_text(depot_call_arena(call), options);
     if (!read_delay(opts, &more.delay_ms, err) || !enqueue_one(&spec, &more, NULL, id, err)) {
         return false;
     }
@@ -46,9 +48,31 @@ static bool lua_enqueue(depot_ctx *ctx, depot_call *call, depot_err *err)
     return true;
 }
 
-const depot_lua_fn queue_lua[1] = {
+static bool lua_batch(depot_ctx *ctx, depot_call *call, depot_err *err)
+{
+    depot_arena      *arena = depot_call_arena(call);
+    const depot_json *callback = depot_arg_json(call, 1);
+    depot_rows       *rows = NULL;
+
+    if (!depot_sql(ctx, arena, "select queue.make_batch($1, $2, 'script') as doc",
+                   DEPOT_VALS(DEPOT_TEXT(depot_json_text(arena, depot_arg_json(call, 0))),
+                              DEPOT_TEXT(callback == NULL ? NULL : depot_json_text(arena, callback))),
+                   &rows, err)) {
+        return enqueue_fail_sql(err) || depot_wrap(err, "make a batch");
+    }
+    depot_return_json(call, depot_rows_json(rows, 0, "doc", arena));
+    return true;
+}
+
+const depot_lua_fn queue_lua[2] = {
     { "queue.enqueue", "(queue: string, type: string, args?: any, opts?: table): string", DEPOT_LUA_WRITE, lua_enqueue,
-      "make a job; opts: {delay = \"10s\", run_at, priority, max_attempts, key}; returns its id, or the id of the job "
-      "that has "
-      "this key already" },
+      "make a job; opts: {delay = \"10s\", run_at, priority, max_attempts, key, unique = {key, scope = "
+      "\"queued|active|period|forever\", period_ms, on_conflict = \"existing|reject\"}, after = {ids}, "
+      "on_dependency_failure = \"cancel|run|wait\", concurrency_key, timeout_ms, backoff = {base_ms, max_ms, jitter}}; "
+      "returns its id, or the id of the job that has this key already" },
+    { "queue.batch", "(jobs: table, callback?: table): table", DEPOT_LUA_WRITE, lua_batch,
+      "make jobs {{queue, type, args, run_at, priority, max_attempts, key, options = {as in enqueue}}, …} of which it "
+      "is "
+      "known when all have ended: then the callback {queue, type, args} becomes a job, once, with {batch = {id, total, "
+      "succeeded, dlq, canceled}, args}; returns {batch_id, job_ids}" },
 };

@@ -28,6 +28,16 @@ static const depot_field options[] = {
     DEPOT_OPT_INT(queue_options, max_enqueue_per_minute, "10000", 0, 1000000000, .flags = DEPOT_RELOADABLE,
         .env = "PGFLOW_MAX_ENQUEUE_PER_MINUTE|MAX_ENQUEUE_PER_MINUTE",
         .doc = "jobs that POST /jobs takes a minute and queue, all daemons together; 0: any number"),
+    DEPOT_OPT_DURATION(queue_options, archive_after, "7d", 1000, 315360000000, .flags = DEPOT_RELOADABLE, .env = "ARCHIVE_SUCCEEDED_AFTER_DAYS=d",
+        .doc = "when jobs that succeeded or were canceled go to the archive, where they still can be read, listed and replayed"),
+    DEPOT_OPT_DURATION(queue_options, archive_dlq_after, "0", 0, 315360000000, .flags = DEPOT_RELOADABLE,
+        .doc = "when dead jobs go to the archive; 0: they stay until somebody retries or discards them"),
+    DEPOT_OPT_DURATION(queue_options, prune_history_after, "7d", 0, 315360000000, .flags = DEPOT_RELOADABLE, .env = "PRUNE_HISTORY_AFTER_DAYS=d",
+        .doc = "how long after its archiving a job's attempts and other history are kept; 0: for good"),
+    DEPOT_OPT_DURATION(queue_options, prune_archive_after, "0", 0, 315360000000, .flags = DEPOT_RELOADABLE,
+        .doc = "how long after its archiving a job itself is kept, and its key with it; 0: for good"),
+    DEPOT_OPT_DURATION(queue_options, maintenance_interval, "60s", 250, 86400000, .flags = DEPOT_RELOADABLE, .env = "MAINTENANCE_INTERVAL_SECS=s",
+        .doc = "how often jobs are archived and history is pruned; each time all that is due"),
 };
 
 static const depot_field section_options[] = {
@@ -38,11 +48,37 @@ static const depot_field section_options[] = {
         .doc = "jobs of this queue that run at a time, all daemons together; -1: any number"),
     DEPOT_OPT_INT(queue_section, max_attempts_per_minute, "-1", -1, 1000000000, .flags = DEPOT_RELOADABLE,
         .doc = "attempts that begin in a minute, all daemons together; -1: any number"),
+    DEPOT_OPT_DURATION(queue_section, backoff_base, "0", 0, 86400000, .flags = DEPOT_RELOADABLE,
+        .doc = "wait before the second attempt, doubled before each further one; 0: 2s"),
+    DEPOT_OPT_DURATION(queue_section, backoff_max, "0", 0, 2592000000, .flags = DEPOT_RELOADABLE, .doc = "longest wait between attempts; 0: 15m"),
+    DEPOT_OPT_INT(queue_section, backoff_jitter, "-1", -1, 100, .flags = DEPOT_RELOADABLE,
+        .doc = "percent by which a wait is made longer or shorter at random; -1: 20"),
+    DEPOT_OPT_DURATION(queue_section, timeout, "0", 0, 86400000, .flags = DEPOT_RELOADABLE,
+        .doc = "how long a script may work on a job of this queue that has no timeout of its own; 0: as the handler says"),
+    DEPOT_OPT_INT(queue_section, max_per_key, "0", 0, 1000000, .flags = DEPOT_RELOADABLE,
+        .doc = "jobs with one concurrency_key that run at a time, all daemons together; 0: any number"),
+    DEPOT_OPT_BOOL(queue_section, key_fifo, "no", .flags = DEPOT_RELOADABLE,
+        .doc = "of the jobs with one concurrency_key one runs at a time, in the order of their making; one that waits for its retry holds up the others"),
+    DEPOT_OPT_DURATION(queue_section, archive_succeeded_after, "0", 0, 315360000000, .flags = DEPOT_RELOADABLE,
+        .doc = "when succeeded jobs of this queue go to the archive; 0: as [plugin queue] archive_after"),
+    DEPOT_OPT_DURATION(queue_section, archive_canceled_after, "0", 0, 315360000000, .flags = DEPOT_RELOADABLE,
+        .doc = "when its canceled jobs do; 0: as [plugin queue] archive_after"),
+    DEPOT_OPT_DURATION(queue_section, archive_dlq_after, "0", 0, 315360000000, .flags = DEPOT_RELOADABLE,
+        .doc = "when its dead jobs do; 0: as [plugin queue] archive_dlq_after"),
     DEPOT_OPT_BOOL(queue_section, paused, "no", .flags = DEPOT_RELOADABLE, .doc = "jobs are accepted but not begun"),
+};
+
+static const depot_field limit_options[] = {
+    DEPOT_OPT_STRING(queue_limit, rate, NULL, .flags = DEPOT_REQUIRED | DEPOT_RELOADABLE, .doc = "how many jobs may begin on average: 100/s, 10/min, 5/h"),
+    DEPOT_OPT_STRING(queue_limit, on, NULL, .flags = DEPOT_REQUIRED | DEPOT_RELOADABLE,
+        .doc = "what is counted: queue:NAME, type:NAME, key (each concurrency key for itself) or key:QUEUE"),
+    DEPOT_OPT_INT(queue_limit, burst, "0", 0, 1000000000, .flags = DEPOT_RELOADABLE,
+        .doc = "how many may begin at once after a pause; 0: what the rate gives in a second, 1 at least"),
 };
 
 static const depot_section sections[] = {
     { "queue", true, sizeof(queue_section), DEPOT_TABLE(section_options), "limits of a queue; one that has no section is free" },
+    { "limit", true, sizeof(queue_limit), DEPOT_TABLE(limit_options), "how often jobs begin, all daemons together" },
 };
 
 static const depot_field dead_payload[] = {
@@ -63,10 +99,11 @@ static const char *const by_reason[] = { "reason", NULL };
 
 static const depot_metric metrics[] = {
     { .name = "depot_queue_jobs_total", .kind = DEPOT_COUNTER, .labels = by_outcome,
-      .doc = "results written by this daemon, by queue and outcome: succeeded, retried, dead, released, snoozed, late" },
+      .doc = "results written by this daemon, by queue and outcome: succeeded, retried, dead, canceled, released, snoozed, late" },
     { .name = "depot_queue_run_seconds", .kind = DEPOT_HISTOGRAM, .labels = by_queue, .doc = "from handing a job out to its result" },
     { .name = "depot_queue_refused_total", .kind = DEPOT_COUNTER, .labels = by_reason, .doc = "jobs that POST /jobs refused, by reason" },
     { .name = "depot_queue_leases_lost_total", .kind = DEPOT_COUNTER, .doc = "leases of vanished workers that this daemon closed" },
+    { .name = "depot_queue_archived_total", .kind = DEPOT_COUNTER, .doc = "jobs that this daemon has moved to the archive" },
     { .name = "depot_queue_depth", .kind = DEPOT_GAUGE, .labels = by_state, .doc = "jobs by queue and state: runnable, scheduled, running" },
     { .name = "depot_queue_oldest_runnable_seconds", .kind = DEPOT_GAUGE, .labels = by_queue, .doc = "how long the job that waits longest has been due" },
     { .name = "pgflow_queue_depth", .kind = DEPOT_GAUGE, .doc = "queued jobs, those for later included" },
@@ -100,8 +137,11 @@ static void on_scripts_change(void *arg)
 
 static void on_notify(void *arg, const char *payload)
 {
-    (void)arg;
-    (void)payload;
+    queue *q = arg;
+
+    if (payload == NULL || strcmp(payload, "cancel") == 0) { /* NULL: some may have been missed */
+        atomic_store(&q->must_cancel, true);
+    }
     queue_wake();
 }
 
@@ -224,6 +264,7 @@ DEPOT_PLUGIN(queue){
     .lua = DEPOT_TABLE(queue_lua),
     .metrics = DEPOT_TABLE(metrics),
     .migrations = "queue",
+    .check = limits_check,
     .start = start,
     .worker = start_in_worker,
     .reload = reload,

@@ -14,13 +14,22 @@ typedef struct queue_options {
     const char *const *queues;
     int64_t            lease, batch, c_jobs, reap_interval;
     int64_t            max_payload, max_result, max_enqueue_per_minute;
+    int64_t            archive_after, archive_dlq_after, prune_history_after, prune_archive_after, maintenance_interval;
 } queue_options;
 
 /* [queue NAME] */
 typedef struct queue_section {
     int64_t lease, max_attempts, max_in_flight, max_attempts_per_minute;
-    bool    paused;
+    int64_t backoff_base, backoff_max, backoff_jitter, timeout, max_per_key;
+    int64_t archive_succeeded_after, archive_canceled_after, archive_dlq_after;
+    bool    paused, key_fifo;
 } queue_section;
+
+/* [limit NAME] */
+typedef struct queue_limit {
+    const char *rate, *on;
+    int64_t     burst;
+} queue_limit;
 
 /* A C handler. */
 typedef struct served {
@@ -50,7 +59,9 @@ typedef struct types {
  * is the array of all its arguments, and first … first + n - 1 are the places. One piece of memory together with its texts. */
 typedef struct job {
     struct job   *prev, *next;     /* in the list that it is in */
-    bool          is_lua, is_lost; /* lost: the lease has passed to somebody else */
+    bool          is_lua;
+    bool          is_lost;     /* the lease has passed to somebody else */
+    bool          is_canceled; /* its script has been told to end */
     const served *handler;         /* of a job in C */
     int64_t       timeout_ms;
     int64_t       first, n;
@@ -84,12 +95,16 @@ typedef struct queue {
     atomic_bool     stale_types;            /* what is served may have changed */
     atomic_bool     must_introduce;         /* the database must be told, changed or not */
     atomic_bool     announcing;
+    atomic_bool     maintaining;
+    atomic_bool     must_cancel; /* somebody cancels a job that runs, perhaps here */
 
     /* the dispatcher's own */
     types   types;
     bool    is_unsure;    /* a claim's answer was lost: there may be leases of ours that we do not know */
     int64_t reap_ms;      /* when to reap next */
     int64_t touch_ms, back_ms; /* last contact with the database; the first one since it was broken */
+    int64_t cancel_ms;    /* when to look next for jobs that are to end */
+    int64_t maintain_ms;  /* when to archive next */
     int64_t lua_pause_ms; /* no scripts until then: the workers refused one */
     bool    is_short;     /* the last claim found less than it asked for: jobs of chunks may become rows */
     int64_t exchange_ms;  /* when the database was last asked */
@@ -103,17 +118,34 @@ extern const depot_queue_v1 queue_service;
 typedef struct enqueue_more {
     const char *request_id; /* NULL: none */
     int64_t     delay_ms;   /* counts when there is no run_at */
+    const char *options;    /* JSON of queue.enqueue_with; NULL: none */
 } enqueue_more;
 bool enqueue_one(const depot_enqueue *spec, const enqueue_more *more, depot_db *db, char *out_id,
                  depot_err *err) DEPOT_MUST_USE;
 bool enqueue_service(const depot_enqueue *spec, depot_db *db, char *out_id, depot_err *err);
 bool enqueue_many(const depot_enqueue *jobs, size_t n, depot_db *db, depot_err *err);
 bool enqueue_fail_sql(depot_err *err); /* what the database refused as a value becomes INVALID; returns false */
+/* Of what a producer gave the members that are options of queue.enqueue_with; NULL: none of them is there. */
+depot_json *enqueue_options(depot_arena *arena, const depot_json *given);
+/* Jobs as POST /jobs takes them, in the words of queue.enqueue_many. */
+bool enqueue_rows(depot_ctx *ctx, depot_arena *arena, const depot_json *jobs, const char *actor, const char **out,
+                  depot_err *err) DEPOT_MUST_USE;
+
+/* limits.c: the sections as rows for the database, JSON */
+bool        limits_check(depot_ctx *ctx, depot_err *err) DEPOT_MUST_USE;
+const char *limits_policies(depot_ctx *ctx, depot_arena *arena);
+const char *limits_rates(depot_ctx *ctx, depot_arena *arena);
+
+/* tend.c: running jobs that are to end, dependencies, the archive */
+bool tend_cancel(queue *q, depot_err *err) DEPOT_MUST_USE;
+bool tend_dependencies(queue *q, depot_err *err) DEPOT_MUST_USE;
+void tend_archive(queue *q);
 
 /* admit.c: for producers outside: size and rate; refusals are recorded */
 bool admit(queue *q, const char *to_queue, const depot_json *payload, depot_err *err) DEPOT_MUST_USE;
 
 void queue_wake(void); /* any thread */
+bool queue_is_draining(queue *q);
 
 /* dispatch.c: the loop that takes jobs and hands them out */
 bool queue_dispatch(depot_ctx *ctx, depot_loop *loop, void *arg, depot_err *err);
@@ -132,7 +164,6 @@ void job_push(job_list *list, job *j);
 void job_take(job_list *list, job *j);
 bool job_run(queue *q, job *j, depot_err *err) DEPOT_MUST_USE; /* hands it out; false: it was not begun */
 void job_end(queue *q, job *j);                                /* it has a result */
-bool job_is_draining(queue *q);
 /* What queue.finish is told of an error: {outcome, code, message, …}. */
 depot_json *job_failure(depot_arena *arena, const depot_err *err, const char *place, const char *trace, int64_t cpu_us,
                         bool draining);
@@ -166,8 +197,23 @@ void    care_announce(queue *q);
 int64_t care_due_ms(queue *q); /* when the next of them is due */
 
 /* routes.c, lua.c, stats.c */
-extern const depot_route  queue_routes[11];
-extern const depot_lua_fn queue_lua[1];
+extern const depot_route  queue_routes[20];
+extern const depot_lua_fn queue_lua[2];
 void                      queue_scrape(depot_ctx *ctx);
+
+/* policies.c, bulk.c: handlers of routes */
+bool route_get_policy(depot_ctx *ctx, depot_req *req, depot_err *err);
+bool route_set_policy(depot_ctx *ctx, depot_req *req, depot_err *err);
+bool route_clear_policy(depot_ctx *ctx, depot_req *req, depot_err *err);
+bool route_pause(depot_ctx *ctx, depot_req *req, depot_err *err);
+bool route_resume(depot_ctx *ctx, depot_req *req, depot_err *err);
+bool route_bulk(depot_ctx *ctx, depot_req *req, depot_err *err);
+bool route_enqueue_many(depot_ctx *ctx, depot_req *req, depot_err *err);
+bool route_make_batch(depot_ctx *ctx, depot_req *req, depot_err *err);
+bool route_show_batch(depot_ctx *ctx, depot_req *req, depot_err *err);
+/* Sends the one JSON document that a statement gives; SQL null means that there is no such `what`. */
+bool route_document(depot_ctx *ctx, depot_req *req, const char *what, const char *sql, const depot_val *vals, size_t n,
+                    depot_err *err);
+const char *route_arg(depot_req *req, const char *name);
 
 #endif

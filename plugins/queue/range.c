@@ -105,7 +105,7 @@ static void run_one(job *j, depot_job *seen, depot_arena *arena, const char *tex
     bool ok = seen->args != NULL && j->handler->fn(j->handler->arg, seen, arena, &result, &err);
     if (!ok) {
         err.code = seen->args == NULL ? DEPOT_E_BAD_PAYLOAD : err.code == DEPOT_OK ? DEPOT_E_UNKNOWN : err.code;
-        add_failure(a, arena, place, &err, job_is_draining(&queue_self));
+        add_failure(a, arena, place, &err, queue_is_draining(&queue_self));
     }
     depot_buf_adds(&a->results, a->done == 0 ? "" : ",");
     if (ok && result != NULL) {

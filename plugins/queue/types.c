@@ -101,37 +101,18 @@ static bool has_changed(const types *before, const types *now)
            !same(before->handlers, now->handlers);
 }
 
-static depot_json *limit(depot_arena *arena, int64_t value, int64_t none)
-{
-    return value == none ? depot_json_null(arena) : depot_json_int(arena, value);
-}
-
-/* The [queue NAME] sections as rows of queue.set_policies. */
-static const char *policies(queue *q, depot_arena *arena)
-{
-    depot_json          *list = depot_json_array(arena);
-    const queue_section *s;
-    const char          *name;
-
-    for (size_t it = 0; (s = depot_section_next(q->ctx, "queue", &it, &name)) != NULL;) {
-        depot_json_add(list, depot_json_pack(arena, "{s:s, s:o, s:o, s:o, s:o, s:b}", "queue", name, "max_in_flight",
-                                             limit(arena, s->max_in_flight, -1), "max_attempts_per_minute",
-                                             limit(arena, s->max_attempts_per_minute, -1), "max_attempts",
-                                             limit(arena, s->max_attempts, 0), "lease_ms", limit(arena, s->lease, 0),
-                                             "paused", (int)s->paused));
-    }
-    return depot_json_text(arena, list);
-}
-
+/* Lost jobs first: what follows from their end waits for locks that a claim which waits for a policy may hold. */
 static bool introduce(queue *q, const types *t, depot_err *err)
 {
-    static const char hello[] = "select queue.set_policies($7), queue.hello($1, $2, $3, $4, $5, $6) as lost";
-    depot_rows       *rows = NULL;
+    static const char hello[] =
+        "select queue.hello($1, $2, $3, $4, $5, $6) as lost, queue.set_policies($7), queue.set_limits($8)";
+    depot_rows *rows = NULL;
 
     if (!depot_sql(q->ctx, t->arena, hello,
                    DEPOT_VALS(DEPOT_TEXT(q->instance), DEPOT_TEXT(q->worker), DEPOT_TEXT(depot_node(q->ctx)),
                               DEPOT_TEXT(t->queues), DEPOT_TEXT(t->all), DEPOT_TEXT(t->handlers),
-                              DEPOT_TEXT(policies(q, t->arena))),
+                              DEPOT_TEXT(limits_policies(q->ctx, t->arena)),
+                              DEPOT_TEXT(limits_rates(q->ctx, t->arena))),
                    &rows, err)) {
         return depot_wrap(err, "tell the database what is served here");
     }
@@ -177,7 +158,7 @@ bool types_assign(queue *q, job *j)
     for (size_t i = 0; i < q->types.n_scripts; i++) {
         if (strcmp(q->types.scripts[i].name, j->type) == 0) {
             j->is_lua = true;
-            j->timeout_ms = q->types.scripts[i].timeout_ms;
+            j->timeout_ms = j->timeout_ms > 0 ? j->timeout_ms : q->types.scripts[i].timeout_ms;
             return true;
         }
     }

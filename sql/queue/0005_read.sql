@@ -124,9 +124,12 @@ $$;
 create function queue.list_queues() returns json
 language sql stable as $$
     with waiting as (
-        select w.queue, sum(w.n) as queued, coalesce(sum(w.n) filter (where w.run_at <= now()), 0) as runnable, min(w.run_at) as oldest
-        from (select queue, 1 as n, run_at from queue.jobs where status = 'queued' union all select queue, n, run_at from queue.chunk_ready) w
-        group by w.queue
+        select queue, sum(n) as queued, sum(due) as runnable, min(oldest) as oldest
+        from (select queue, count(*) as n, count(*) filter (where run_at <= now()) as due, min(run_at) as oldest
+              from queue.jobs where status = 'queued' and waits_for = 0 and not key_held group by queue
+              union all
+              select queue, count(*), 0, null from queue.jobs where status = 'queued' and (waits_for > 0 or key_held) group by queue) q
+        group by queue
     ), busy as (
         select r.queue, sum(r.n) as running
         from (select queue, 1 as n from queue.jobs where status = 'running' union all select queue, n from queue.chunk_leases) r

@@ -25,7 +25,7 @@ begin
         backoff_max_ms = excluded.backoff_max_ms, backoff_jitter = excluded.backoff_jitter, timeout_ms = excluded.timeout_ms,
         max_per_key = excluded.max_per_key, key_fifo = excluded.key_fifo, keep_succeeded_ms = excluded.keep_succeeded_ms,
         keep_canceled_ms = excluded.keep_canceled_ms, keep_dlq_ms = excluded.keep_dlq_ms,
-        paused = excluded.paused or p.paused_by <> 'conf', -- an operator's pause ends when an operator ends it
+        paused = excluded.paused or coalesce(p.paused_by <> 'conf', false), -- an operator's pause ends when an operator ends it
         paused_by = coalesce(excluded.paused_by, nullif(p.paused_by, 'conf')), paused_at = coalesce(p.paused_at, excluded.paused_at),
         source = 'conf', updated_by = 'conf', updated_at = now();
 end
@@ -81,7 +81,9 @@ begin
         source = 'api', updated_by = actor, updated_at = now()
     from queue.queue_policies o, lateral jsonb_populate_record(o, given) n
     where p.queue = of_queue and o.queue = of_queue;
-    update queue.parked_keys k set look_at = now() where k.queue = of_queue;
+    update queue.parked_keys k set look_at = now() -- those that somebody is at are looked at anyway
+    where (k.queue, k.concurrency_key) in (select p.queue, p.concurrency_key from queue.parked_keys p where p.queue = of_queue
+                                           for update skip locked);
     perform queue.wake(null);
     return queue.policy(of_queue);
 end
