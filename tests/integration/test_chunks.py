@@ -85,6 +85,16 @@ def exceptions(rig):
     is_(rig.admin("GET", "/jobs/" + gone).status, 404, "there is no job at a place that the chunk does not have")
 
 
+def refused(rig):
+    for arg in (r'"\u0000"', r'"\ud800"', "1e999999"):
+        try:
+            embedded_sql(rig, "select depot.enqueue_many('refused', 'lua.even', '[1, %s]')" % arg)
+            why = "accepted"
+        except RuntimeError as error:
+            why = str(error)
+        like(why, "ERROR", "%s, of which no row could be made, is refused" % arg)
+
+
 def in_lua(rig):
     bulk(rig, "lua", "lua.even", [{"n": n} for n in range(60)])
     ok(eventually(30, lambda: states(rig, "lua") == {"succeeded": 30, "dlq": 30}), "a handler in Lua runs each", states(rig, "lua"))
@@ -138,6 +148,7 @@ with Rig() as r:
     r.start()
     in_c(r)
     exceptions(r)
+    refused(r)
     in_lua(r)
     limits(r)
     drained(r)
