@@ -191,10 +191,14 @@ declare
     r queue.chunk_ready;
     p integer := queue.place_of(job);
 begin
-    delete from queue.chunk_ready w where w.chunk = queue.chunk_of(job) and p between w.lo and w.lo + w.n - 1 returning * into r;
-    if not found then
-        return false;
-    end if;
+    loop
+        delete from queue.chunk_ready w where w.chunk = queue.chunk_of(job) and p between w.lo and w.lo + w.n - 1 returning * into r;
+        exit when found;
+        -- while this waited for it, somebody may have parted the range: the parts are new rows, which only a new statement sees
+        if not exists (select from queue.chunk_ready w where w.chunk = queue.chunk_of(job) and p between w.lo and w.lo + w.n - 1) then
+            return false;
+        end if;
+    end loop;
     insert into queue.chunk_ready (chunk, lo, n, queue, job_type, rank, run_at)
     select r.chunk, s.lo, s.n, r.queue, r.job_type, r.rank, r.run_at
     from (values (r.lo, p - r.lo), (p + 1, r.lo + r.n - p - 1)) s(lo, n) where s.n > 0;

@@ -3,6 +3,7 @@ limited, given back and closed when its worker is lost. Handlers in C and in Lua
 import json
 import os
 import sys
+import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from rig import BUILD, Rig, done, eventually, is_, like, ok  # noqa: E402
@@ -85,6 +86,23 @@ def exceptions(rig):
     is_(rig.admin("GET", "/jobs/" + gone).status, 404, "there is no job at a place that the chunk does not have")
 
 
+def canceled_together(rig):
+    """One cancel holds the range of both until the other waits for it."""
+    first, second = bulk(rig, "together", "c.echo", [1, 2], ", now() + interval '1 hour'")
+    hold = threading.Thread(target=embedded_sql, args=(rig, """do $$ begin
+        perform queue.cancel('%s', 'first');
+        for i in 1 .. 500 loop
+            exit when exists (select from pg_locks where not granted);
+            perform pg_sleep(0.02);
+        end loop;
+    end $$""" % first))
+    hold.start()
+    eventually(10, lambda: embedded_sql(rig, "select count(*) from pg_stat_activity where wait_event = 'PgSleep'") != [("0",)])
+    is_(embedded_sql(rig, "select queue.cancel('%s', 'second')" % second), [("canceled",)], "neighbours can be canceled at the same time")
+    hold.join()
+    is_(states(rig, "together"), {"canceled": 2}, "both are")
+
+
 def refused(rig):
     for arg in (r'"\u0000"', r'"\ud800"', "1e999999"):
         try:
@@ -148,6 +166,7 @@ with Rig() as r:
     r.start()
     in_c(r)
     exceptions(r)
+    canceled_together(r)
     refused(r)
     in_lua(r)
     limits(r)
