@@ -147,6 +147,14 @@ def killed(rig):
     ok(not any(r[1] == "t" and r[0] == "failed" for r in rows), "as nobody knows which of them ran", rows)
 
 
+def reaped(rig):
+    """In one transaction, so that the daemon reaps none of them."""
+    rows = embedded_sql(rig, "begin; select depot.enqueue_many('reaped', 'nobody.serves', '[1]') from generate_series(1, 20);"
+                             " select count(*) from queue.claim_chunks('ghost', '{reaped}', '{nobody.serves}', 99, 99, '-1 s');"
+                             " select (queue.reap('ghost')).has_more from generate_series(1, 3); rollback")
+    is_(rows[20:], [("20",), ("t",), ("t",), ("f",)], "of many ranges that were lost only some are closed at once")
+
+
 def drained(rig):
     embedded_sql(rig, "select depot.enqueue_many('drained', 'c.slow', (select json_agg(g) from generate_series(1, 300) g))")
     ok(eventually(20, lambda: int(embedded_sql(rig, "select coalesce(sum(n), 0) from queue.chunk_leases where queue = 'drained'")[0][0]) > 0),
@@ -170,6 +178,7 @@ with Rig() as r:
     refused(r)
     in_lua(r)
     limits(r)
+    reaped(r)
     drained(r)
     killed(r)
     is_(r.stop(), 0, "it stops")
