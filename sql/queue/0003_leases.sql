@@ -242,6 +242,7 @@ begin
         insert into queue.tally (at, queue, started, restarted, succeeded, failed, dlq, canceled, latency_ms)
         select 'epoch', queue, sum(started), sum(restarted), sum(succeeded), sum(failed), sum(dlq), sum(canceled), sum(latency_ms)
         from old group by queue;
+        perform queue.keep_partitions('100 years');
     end if;
     lost := coalesce(cardinality(ids), 0) + n;
     has_more := cardinality(ranges) = few or coalesce(cardinality(ids), 0) = most;

@@ -353,7 +353,7 @@ $$;
 -- The days from yesterday to a week ahead get theirs, and those that ended more than `keep` ago, with nothing left that waits or runs,
 -- are dropped whole. As the owner: the daemon's role may not.
 create function queue.keep_partitions(keep interval) returns void
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp as $$
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '100ms' as $$
 declare
     today date := (now() at time zone 'UTC')::date;
     d     date;
@@ -369,8 +369,8 @@ begin
                     execute format('create table queue.%1$s_%2$s partition of queue.%1$s for values from (%3$L) to (%4$L)', part,
                                    to_char(d, 'YYYYMMDD'), queue.id_least(d::timestamp at time zone 'UTC'),
                                    queue.id_least((d + 1)::timestamp at time zone 'UTC'));
-                exception when check_violation then
-                    null; -- *_rest holds some of that day already: they stay there together
+                exception when check_violation or lock_not_available then
+                    null; -- *_rest holds some of that day already: they stay there together. Or it is in use: there are days left
                 end;
             end if;
         end loop;

@@ -155,6 +155,13 @@ def reaped(rig):
     is_(rows[20:], [("20",), ("t",), ("t",), ("f",)], "of many ranges that were lost only some are closed at once")
 
 
+def days(rig):
+    day = embedded_sql(rig, "select to_char(now() at time zone 'UTC' + interval '7 days', 'YYYYMMDD')")[0][0]
+    embedded_sql(rig, "drop table queue.chunks_%s" % day)
+    ok(eventually(20, lambda: embedded_sql(rig, "select to_regclass('queue.chunks_%s') is not null" % day) == [("t",)]),
+       "daemons make the partitions of days to come")
+
+
 def drained(rig):
     embedded_sql(rig, "select depot.enqueue_many('drained', 'c.slow', (select json_agg(g) from generate_series(1, 300) g))")
     ok(eventually(20, lambda: int(embedded_sql(rig, "select coalesce(sum(n), 0) from queue.chunk_leases where queue = 'drained'")[0][0]) > 0),
@@ -179,6 +186,7 @@ with Rig() as r:
     in_lua(r)
     limits(r)
     reaped(r)
+    days(r)
     drained(r)
     killed(r)
     is_(r.stop(), 0, "it stops")
