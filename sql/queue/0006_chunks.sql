@@ -54,7 +54,7 @@ language sql volatile security definer set search_path = pg_catalog, pg_temp as 
     select queue.enqueue_chunks(queue, type, args, run_at, priority, max_attempts, 'sql:' || session_user)
 $$;
 create function depot.job_at(chunk uuid, place integer) returns uuid
-language sql immutable set search_path = pg_catalog, pg_temp as $$ select queue.job_at(chunk, place) $$;
+language sql immutable security definer set search_path = pg_catalog, pg_temp as $$ select queue.job_at(chunk, place) $$;
 
 -- ---- taking ----
 

@@ -86,6 +86,13 @@ def exceptions(rig):
     is_(rig.admin("GET", "/jobs/" + gone).status, 404, "there is no job at a place that the chunk does not have")
 
 
+def producers(rig):
+    rows = embedded_sql(rig, "begin; create role producer; grant usage on schema depot to producer; grant execute on function depot.enqueue_many,"
+                             " depot.job_at to producer; set local role producer;"
+                             " select depot.job_at(c, 0) = c from unnest(depot.enqueue_many('made', 'x', '[1]')) c; rollback")
+    is_(rows, [("t",)], "a producer needs no more rights than those that the README names")
+
+
 def canceled_together(rig):
     """One cancel holds the range of both until the other waits for it."""
     first, second = bulk(rig, "together", "c.echo", [1, 2], ", now() + interval '1 hour'")
@@ -181,6 +188,7 @@ with Rig() as r:
     r.start()
     in_c(r)
     exceptions(r)
+    producers(r)
     canceled_together(r)
     refused(r)
     in_lua(r)
