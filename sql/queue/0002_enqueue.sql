@@ -101,10 +101,10 @@ language sql volatile as $$
     insert into queue.ingest_decisions (queue, decision, reason_code, details_json) values (of_queue, 'DENIED', reason, details)
 $$;
 
--- A new job like an old one, of whatever state. null: there is none.
+-- A new job like an old one, of whatever state. null: there is none. A job in a chunk whose arguments are JSON's null has none here.
 create function queue.replay(job uuid, to_queue text, at timestamptz, actor text, request_id text, from_node text) returns uuid
 language sql volatile as $$
-    select queue.enqueue(coalesce(to_queue, j.queue), j.job_type, j.payload_json, at, j.priority, j.max_attempts, null, actor,
+    select queue.enqueue(coalesce(to_queue, j.queue), j.job_type, coalesce(j.payload_json, 'null'), at, j.priority, j.max_attempts, null, actor,
                          request_id, from_node, j.id)
     from queue.find(job) j
 $$;

@@ -64,6 +64,8 @@ def in_c(rig):
     is_([j["id"] for j in page["items"]], ids[1::-1], "page by page")
     again = rig.admin("POST", "/jobs/%s/replay" % ids[0], {}).json()["new_job_id"]
     ok(eventually(10, lambda: rig.admin("GET", "/jobs/" + again).json()["status"] == "succeeded"), "one is replayed")
+    again = rig.admin("POST", "/jobs/%s/replay" % ids[3], {}).json()["new_job_id"]
+    is_(rig.admin("GET", "/jobs/" + again).json()["payload_json"], None, "with its arguments, null too")
 
 
 def exceptions(rig):
