@@ -164,6 +164,13 @@ def reaped(rig):
     is_(rows[20:], [("20",), ("t",), ("t",), ("f",)], "of many ranges that were lost only some are closed at once")
 
 
+def large(rig):
+    embedded_sql(rig, "select depot.enqueue_many('large', 'c.large', (select json_agg(g) from generate_series(1, 100) g))")
+    ok(eventually(30, lambda: states(rig, "large") == {"succeeded": 100}), "jobs with large results", states(rig, "large"))
+    is_(embedded_sql(rig, "select max(length(results::text)) < 5000000, count(*) > 1 from queue.chunk_attempts a join queue.chunks c on c.id = a.chunk"
+                          " where c.queue = 'large'"), [("t", "t")], "are answered for in parts")
+
+
 def days(rig):
     day = embedded_sql(rig, "select to_char(now() at time zone 'UTC' + interval '7 days', 'YYYYMMDD')")[0][0]
     embedded_sql(rig, "drop table queue.chunks_%s" % day)
@@ -196,6 +203,7 @@ with Rig() as r:
     in_lua(r)
     limits(r)
     reaped(r)
+    large(r)
     days(r)
     drained(r)
     killed(r)
