@@ -242,11 +242,11 @@ bool care_reap(queue *q, depot_err *err)
         return true;
     }
     if (!depot_sql(q->ctx, arena,
-                   "select lost, has_dead from queue.reap($1, $2 * interval '1 millisecond', $3 * interval '1 millisecond')",
+                   "select lost, has_dead, has_more from queue.reap($1, $2 * interval '1 millisecond', $3 * interval '1 millisecond')",
                    DEPOT_VALS(DEPOT_TEXT(q->worker), DEPOT_INT(in_touch), DEPOT_INT(BACK_MOST_MS + o->lease / 3)), &rows, err)) {
         return depot_wrap(err, "reap leases");
     }
-    q->reap_ms = depot_now_ms() + o->reap_interval;
+    q->reap_ms = depot_now_ms() + (depot_bool(rows, 0, "has_more") ? 0 : o->reap_interval);
     int64_t lost = depot_int(rows, 0, "lost");
     if (lost > 0) {
         depot_log(q->ctx, DEPOT_LOG_WARN, "queue.reaped",

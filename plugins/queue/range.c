@@ -6,7 +6,10 @@
 
 #include "queue.h"
 
-enum { PARSED_AT_A_TIME = 64 }; /* arguments that share an arena */
+enum {
+    PARSED_AT_A_TIME = 64,    /* arguments that share an arena */
+    RESULTS_BYTES = 4 << 20   /* of results, when the rest of the range is given back */
+};
 
 /* ---- the array of arguments ---- */
 
@@ -126,15 +129,16 @@ static void set_id(depot_job *seen, char id[ID_SIZE], const job *j, int64_t plac
     seen->id = id;
 }
 
-static bool goes_on(queue *q, const job *j)
+static bool goes_on(queue *q, const job *j, const answers *a)
 {
     pthread_mutex_lock(&q->lock);
-    bool on = !j->is_lost && !q->draining;
+    bool on = !j->is_lost && !q->draining && a->results.len + a->others.len < RESULTS_BYTES;
     pthread_mutex_unlock(&q->lock);
     return on;
 }
 
-/* On a thread of the executor. A stop lets the job that runs end, and gives the rest back. */
+/* On a thread of the executor. A stop lets the job that runs end, and gives the rest back; so do results that become more than the
+ * database takes in one document. */
 void range_run(depot_ctx *ctx, void *job_ptr)
 {
     job                             *j = job_ptr;
@@ -151,7 +155,7 @@ void range_run(depot_ctx *ctx, void *job_ptr)
     }
     for (bool on = true; on && a.done < j->n;) {
         DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-        for (int i = 0; i < PARSED_AT_A_TIME && a.done < j->n && (on = goes_on(&queue_self, j)); i++) {
+        for (int i = 0; i < PARSED_AT_A_TIME && a.done < j->n && (on = goes_on(&queue_self, j, &a)); i++) {
             set_id(&seen, id, j, j->first + a.done);
             const char *text = next_element(&at, &len);
             run_one(j, &seen, arena, text, len, &a);

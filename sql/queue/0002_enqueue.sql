@@ -112,13 +112,14 @@ language sql volatile as $$
 $$;
 
 -- A new job like an old one, of whatever state. null: there is none. Jobs that wait for the old one to succeed wait for the new.
+-- A job in a chunk whose arguments are JSON's null has none here.
 create function queue.replay(job uuid, to_queue text, at timestamptz, actor text, request_id text, from_node text) returns uuid
 language plpgsql volatile as $$
 #variable_conflict use_variable
 declare
     made uuid;
 begin
-    select queue.enqueue(coalesce(to_queue, j.queue), j.job_type, j.payload_json, at, j.priority, j.max_attempts, null, actor,
+    select queue.enqueue(coalesce(to_queue, j.queue), j.job_type, coalesce(j.payload_json, 'null'), at, j.priority, j.max_attempts, null, actor,
                          request_id, from_node, j.id, queue.own_options(j))
     into made from queue.find(job) j;
     update queue.dependencies d set needs = made, checked = false

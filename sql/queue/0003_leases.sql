@@ -15,22 +15,22 @@ language sql immutable as $$
 $$;
 
 -- Each dispatcher at its start, and when its handlers change. Leases that the same state folder held before it was started
--- anew are over: nobody works on them. Returns how many. handlers: [{type, max_attempts, handler}]
+-- anew are over: nobody works on them. Returns how many of rows. handlers: [{type, max_attempts, handler}]
 create function queue.hello(of_instance uuid, worker text, of_node text, of_queues text[], of_types text[], handlers jsonb)
     returns bigint
 language plpgsql volatile as $$
 declare
     before text;
     lost   uuid[];
-    n      bigint := 0;
 begin
     select worker_id into before from queue.dispatchers where instance = of_instance for update;
     if before <> worker then
         select array_agg(id) into lost
         from (select id from queue.jobs where status = 'running' and locked_by = before for update skip locked) j;
         perform queue.close_lost(lost, 'the daemon that worked on it was started anew');
-        n := queue.lose_chunks(array(select l.token from queue.chunk_leases l where l.worker = before for update skip locked),
-                               'the daemon that worked on it was started anew');
+        -- ranges may be a million jobs, too many for one statement: whoever reaps closes them bit by bit
+        update queue.chunk_leases l set expires_at = '-infinity'
+        where l.token in (select o.token from queue.chunk_leases o where o.worker = before for update skip locked);
     end if;
     insert into queue.dispatchers (instance, worker_id, node, queues, types) values (of_instance, worker, of_node, of_queues, of_types)
     on conflict (instance) do update set worker_id = excluded.worker_id, node = excluded.node, queues = excluded.queues,
@@ -38,7 +38,7 @@ begin
     insert into queue.job_types (job_type, max_attempts, handler)
     select h.type, h.max_attempts, h.handler from jsonb_to_recordset(handlers) as h(type text, max_attempts integer, handler text)
     on conflict (job_type) do update set max_attempts = excluded.max_attempts, handler = excluded.handler, seen_at = now();
-    return coalesce(cardinality(lost), 0) + n;
+    return coalesce(cardinality(lost), 0);
 end
 $$;
 
@@ -259,18 +259,22 @@ language sql stable as $$
     select id from queue.jobs where status = 'running' and cancel_requested_at is not null and locked_by = worker
 $$;
 
--- Leases that have run out, at most `most` of them, and the housekeeping that any daemon may do. lost: how many; has_dead: there
--- are dead jobs to announce. in_touch: for how long the caller has reached the database without a break. After an outage every
--- lease looks run out: whoever is back first leaves them alone for `grace`, in which those that live extend theirs.
-create function queue.reap(worker text, in_touch interval, grace interval, most integer default 500, out lost bigint, out has_dead boolean)
+-- Leases that have run out, at most `most` of rows and a few of ranges, as each of these makes up to 1024 rows, and the housekeeping that
+-- any daemon may do. lost: how many jobs; has_dead: there are dead jobs to announce; has_more: there may be more leases that have run out.
+-- in_touch: for how long the caller has reached the database without a break. After an outage every lease looks run out: whoever is back
+-- first leaves them alone for `grace`, in which those that live extend theirs.
+create function queue.reap(worker text, in_touch interval, grace interval, most integer default 500, out lost bigint, out has_dead boolean,
+                           out has_more boolean)
 language plpgsql volatile as $$
 declare
-    ids uuid[];
-    n   bigint := 0;
+    few    constant integer := 8;
+    ids    uuid[];
+    ranges uuid[];
+    n      bigint := 0;
 begin
     if in_touch >= grace then
-        n := queue.lose_chunks(array(select l.token from queue.chunk_leases l where l.expires_at < clock_timestamp() for update skip locked),
-                               'its lease ran out: the worker that held it is gone');
+        ranges := array(select l.token from queue.chunk_leases l where l.expires_at < clock_timestamp() limit few for update skip locked);
+        n := queue.lose_chunks(ranges, 'its lease ran out: the worker that held it is gone');
         select array_agg(id) into ids
         from (select id from queue.jobs where status = 'running' and lock_expires_at < clock_timestamp()
               order by lock_expires_at limit most for update skip locked) j;
@@ -291,6 +295,7 @@ begin
         from old group by queue;
     end if;
     lost := coalesce(cardinality(ids), 0) + n;
+    has_more := coalesce(cardinality(ranges), 0) = few or coalesce(cardinality(ids), 0) = most;
     has_dead := exists (select from queue.jobs where status = 'dlq' and announced_at is null);
 end
 $$;

@@ -18,8 +18,9 @@ begin
     if json_typeof(args) <> 'array' then
         raise exception 'the arguments of jobs in bulk are one array, this is of type %', json_typeof(args) using errcode = '22023';
     end if;
-    if position('\u0000' in args::text) > 0 then
-        perform args::jsonb; -- which has no place for it and says so: better here than when a job fails
+    if args::text ~ '\\u|[0-9][eE][+-]?[0-9]{3}|[0-9]{255}' then
+        -- jsonb has no place for some characters and numbers and says so: here, as no job of them could ever become a row
+        perform args::jsonb;
     end if;
     with pieces as materialized (
         select queue.chunk_of(queue.id_at(clock_timestamp())) as id, p.n, p.list
@@ -53,7 +54,7 @@ language sql volatile security definer set search_path = pg_catalog, pg_temp as 
     select queue.enqueue_chunks(queue, type, args, run_at, priority, max_attempts, 'sql:' || session_user)
 $$;
 create function depot.job_at(chunk uuid, place integer) returns uuid
-language sql immutable set search_path = pg_catalog, pg_temp as $$ select queue.job_at(chunk, place) $$;
+language sql immutable security definer set search_path = pg_catalog, pg_temp as $$ select queue.job_at(chunk, place) $$;
 
 -- ---- taking ----
 
@@ -233,10 +234,14 @@ declare
     r queue.chunk_ready;
     p integer := queue.place_of(job);
 begin
-    delete from queue.chunk_ready w where w.chunk = queue.chunk_of(job) and p between w.lo and w.lo + w.n - 1 returning * into r;
-    if not found then
-        return false;
-    end if;
+    loop
+        delete from queue.chunk_ready w where w.chunk = queue.chunk_of(job) and p between w.lo and w.lo + w.n - 1 returning * into r;
+        exit when found;
+        -- while this waited for it, somebody may have parted the range: the parts are new rows, which only a new statement sees
+        if not exists (select from queue.chunk_ready w where w.chunk = queue.chunk_of(job) and p between w.lo and w.lo + w.n - 1) then
+            return false;
+        end if;
+    end loop;
     insert into queue.chunk_ready (chunk, lo, n, queue, job_type, rank, run_at)
     select r.chunk, s.lo, s.n, r.queue, r.job_type, r.rank, r.run_at
     from (values (r.lo, p - r.lo), (p + 1, r.lo + r.n - p - 1)) s(lo, n) where s.n > 0;

@@ -3,6 +3,7 @@ limited, given back and closed when its worker is lost. Handlers in C and in Lua
 import json
 import os
 import sys
+import threading
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from rig import BUILD, Rig, done, eventually, is_, like, ok  # noqa: E402
@@ -63,6 +64,8 @@ def in_c(rig):
     is_([j["id"] for j in page["items"]], ids[1::-1], "page by page")
     again = rig.admin("POST", "/jobs/%s/replay" % ids[0], {}).json()["new_job_id"]
     ok(eventually(10, lambda: rig.admin("GET", "/jobs/" + again).json()["status"] == "succeeded"), "one is replayed")
+    again = rig.admin("POST", "/jobs/%s/replay" % ids[3], {}).json()["new_job_id"]
+    is_(rig.admin("GET", "/jobs/" + again).json()["payload_json"], None, "with its arguments, null too")
 
 
 def exceptions(rig):
@@ -83,6 +86,40 @@ def exceptions(rig):
     is_(rig.admin("GET", "/jobs/%s" % later[3]).json()["priority"], 5, "its neighbour is as it was")
     gone = later[0][:-3] + "3ff"
     is_(rig.admin("GET", "/jobs/" + gone).status, 404, "there is no job at a place that the chunk does not have")
+
+
+def producers(rig):
+    rows = embedded_sql(rig, "begin; create role producer; grant usage on schema depot to producer; grant execute on function depot.enqueue_many,"
+                             " depot.job_at to producer; set local role producer;"
+                             " select depot.job_at(c, 0) = c from unnest(depot.enqueue_many('made', 'x', '[1]')) c; rollback")
+    is_(rows, [("t",)], "a producer needs no more rights than those that the README names")
+
+
+def canceled_together(rig):
+    """One cancel holds the range of both until the other waits for it."""
+    first, second = bulk(rig, "together", "c.echo", [1, 2], ", now() + interval '1 hour'")
+    hold = threading.Thread(target=embedded_sql, args=(rig, """do $$ begin
+        perform queue.cancel('%s', 'first');
+        for i in 1 .. 500 loop
+            exit when exists (select from pg_locks where not granted);
+            perform pg_sleep(0.02);
+        end loop;
+    end $$""" % first))
+    hold.start()
+    eventually(10, lambda: embedded_sql(rig, "select count(*) from pg_stat_activity where wait_event = 'PgSleep'") != [("0",)])
+    is_(embedded_sql(rig, "select queue.cancel('%s', 'second')" % second), [("canceled",)], "neighbours can be canceled at the same time")
+    hold.join()
+    is_(states(rig, "together"), {"canceled": 2}, "both are")
+
+
+def refused(rig):
+    for arg in (r'"\u0000"', r'"\ud800"', "1e999999"):
+        try:
+            embedded_sql(rig, "select depot.enqueue_many('refused', 'lua.even', '[1, %s]')" % arg)
+            why = "accepted"
+        except RuntimeError as error:
+            why = str(error)
+        like(why, "ERROR", "%s, of which no row could be made, is refused" % arg)
 
 
 def in_lua(rig):
@@ -119,6 +156,28 @@ def killed(rig):
     ok(not any(r[1] == "t" and r[0] == "failed" for r in rows), "as nobody knows which of them ran", rows)
 
 
+def reaped(rig):
+    """In one transaction, so that the daemon reaps none of them."""
+    rows = embedded_sql(rig, "begin; select depot.enqueue_many('reaped', 'nobody.serves', '[1]') from generate_series(1, 20);"
+                             " select count(*) from queue.claim_chunks('ghost', '{reaped}', '{nobody.serves}', 99, 99, '-1 s');"
+                             " select (queue.reap('ghost')).has_more from generate_series(1, 3); rollback")
+    is_(rows[20:], [("20",), ("t",), ("t",), ("f",)], "of many ranges that were lost only some are closed at once")
+
+
+def large(rig):
+    embedded_sql(rig, "select depot.enqueue_many('large', 'c.large', (select json_agg(g) from generate_series(1, 100) g))")
+    ok(eventually(30, lambda: states(rig, "large") == {"succeeded": 100}), "jobs with large results", states(rig, "large"))
+    is_(embedded_sql(rig, "select max(length(results::text)) < 5000000, count(*) > 1 from queue.chunk_attempts a join queue.chunks c on c.id = a.chunk"
+                          " where c.queue = 'large'"), [("t", "t")], "are answered for in parts")
+
+
+def days(rig):
+    day = embedded_sql(rig, "select to_char(now() at time zone 'UTC' + interval '7 days', 'YYYYMMDD')")[0][0]
+    embedded_sql(rig, "drop table queue.chunks_%s" % day)
+    ok(eventually(20, lambda: embedded_sql(rig, "select to_regclass('queue.chunks_%s') is not null" % day) == [("t",)]),
+       "daemons make the partitions of days to come")
+
+
 def drained(rig):
     embedded_sql(rig, "select depot.enqueue_many('drained', 'c.slow', (select json_agg(g) from generate_series(1, 300) g))")
     ok(eventually(20, lambda: int(embedded_sql(rig, "select coalesce(sum(n), 0) from queue.chunk_leases where queue = 'drained'")[0][0]) > 0),
@@ -138,8 +197,14 @@ with Rig() as r:
     r.start()
     in_c(r)
     exceptions(r)
+    producers(r)
+    canceled_together(r)
+    refused(r)
     in_lua(r)
     limits(r)
+    reaped(r)
+    large(r)
+    days(r)
     drained(r)
     killed(r)
     is_(r.stop(), 0, "it stops")

@@ -44,6 +44,15 @@ static bool busy(void *arg, const depot_job *job, depot_arena *arena, const depo
     return DEPOT_FAIL(err, TIMEOUT, "job %s took too long", job->id);
 }
 
+static bool large(void *arg, const depot_job *job, depot_arena *arena, const depot_json **out_result, depot_err *err)
+{
+    (void)arg;
+    (void)job;
+    (void)err;
+    *out_result = depot_json_str(arena, depot_strf(arena, "%060000d", 0));
+    return true;
+}
+
 static bool slow(void *arg, const depot_job *job, depot_arena *arena, const depot_json **out_result, depot_err *err)
 {
     const struct timespec pause = { .tv_nsec = 10000000 };
@@ -108,7 +117,7 @@ static bool start(depot_ctx *ctx, depot_err *err)
     return need_queue(ctx, &queue, err) && queue->serve("c.echo", echo, NULL, err) &&
            queue->serve("c.refuse*", refuse, NULL, err) && queue->serve("c.slow", slow, NULL, err) &&
            queue->serve("c.busy", busy, NULL, err) && queue->serve("c.noop", noop, NULL, err) &&
-           queue->serve("c.delay", delay, NULL, err);
+           queue->serve("c.delay", delay, NULL, err) && queue->serve("c.large", large, NULL, err);
 }
 
 static const depot_need     needs[] = { { "queue", 1, false } };
