@@ -140,6 +140,9 @@ begin
     if unknown is not null then
         perform queue.bad_option(format('there is no option %s', unknown), 'known: unique, backoff, timeout_ms, concurrency_key, after, on_dependency_failure');
     end if;
+    if options ? 'batch' and not exists (select from queue.batches b where b.id = (options ->> 'batch')::uuid and b.total = 0 and b.ended_at is null) then
+        perform queue.bad_option(format('batch %s is complete', options ->> 'batch'), 'jobs come into a batch by depot.batch alone');
+    end if;
     made.status := 'queued'; made.attempts := 0; made.uncharged := 0; made.key_held := false; made.waits_for := 0;
     made.created_at := queue.id_time(made.id); made.updated_at := made.created_at;
     made.timeout_ms := options ->> 'timeout_ms'; made.concurrency_key := options ->> 'concurrency_key'; made.batch_id := options ->> 'batch';

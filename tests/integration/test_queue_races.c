@@ -254,6 +254,10 @@ static void batches_call_back_once(void)
     is_str(ask("select count(*) || ' ' || count(callback_job_id) || ' ' || count(ended_at) from queue.batches"),
            "40 40 40", "every batch ends");
     is_str(ask("select count(*) from queue.jobs where job_type = 'cb'"), "40", "with one callback each");
+    ok(strncmp(ask("select depot.enqueue('q', 't', options => jsonb_build_object('batch', (select id from "
+                   "queue.batches limit 1)))"),
+               "22023", 5) == 0,
+       "nobody else gets into one");
     is_str(ask("select bool_and(b.succeeded + b.canceled + b.dlq = 7 and b.succeeded = (select count(*) from "
                "queue.jobs j where j.batch_id"
                " = b.id and j.status = 'succeeded')) from queue.batches b"),
