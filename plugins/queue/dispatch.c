@@ -325,6 +325,14 @@ static int64_t pause_of(queue *q, bool again)
     return wait;
 }
 
+bool queue_leave(queue *q, depot_err *err)
+{
+    bool ok = !q->is_unsure || adopt(q, err);
+
+    give_back_waiting(q);
+    return ok;
+}
+
 bool queue_dispatch(depot_ctx *ctx, depot_loop *loop, void *arg, depot_err *err)
 {
     queue *q = arg;

@@ -238,6 +238,10 @@ static void stop(depot_ctx *ctx)
         return;
     }
     depot_loop_stop(loop);
+    if (!queue_leave(q, &err)) {
+        depot_log_err(ctx, DEPOT_LOG_WARN, "queue.leases_left", &err);
+        err = (depot_err){ 0 };
+    }
     if (!finish_all(q, depot_now_ms() + LAST_RESULTS_MS, &err)) {
         depot_wrap(&err, "%zu results could not be written: these jobs run again when their leases run out",
                    q->ended.n);

@@ -149,6 +149,8 @@ bool queue_is_draining(queue *q);
 
 /* dispatch.c: the loop that takes jobs and hands them out */
 bool queue_dispatch(depot_ctx *ctx, depot_loop *loop, void *arg, depot_err *err);
+/* After its end, which may have cut off a claim that the database has made: that is found, and goes back with the rest. */
+bool queue_leave(queue *q, depot_err *err) DEPOT_MUST_USE;
 
 /* types.c: what is served here */
 bool types_serve(const char *type_glob, depot_job_fn fn, void *arg, depot_err *err);

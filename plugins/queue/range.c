@@ -7,8 +7,9 @@
 #include "queue.h"
 
 enum {
-    PARSED_AT_A_TIME = 64,    /* arguments that share an arena */
-    RESULTS_BYTES = 4 << 20   /* of results, when the rest of the range is given back */
+    PARSED_AT_A_TIME = 64,  /* arguments that share an arena */
+    RANGE_US = 1000000,     /* after which the rest of a range is given back */
+    RESULTS_BYTES = 4 << 20 /* of results, after which it is */
 };
 
 /* ---- the array of arguments ---- */
@@ -131,14 +132,16 @@ static void set_id(depot_job *seen, char id[ID_SIZE], const job *j, int64_t plac
 
 static bool goes_on(queue *q, const job *j, const answers *a)
 {
+    bool is_late = a->done > 0 && depot_now_us() - j->started_us > RANGE_US;
+
     pthread_mutex_lock(&q->lock);
-    bool on = !j->is_lost && !q->draining && a->results.len + a->others.len < RESULTS_BYTES;
+    bool on = !j->is_lost && !q->draining && !is_late && a->results.len + a->others.len < RESULTS_BYTES;
     pthread_mutex_unlock(&q->lock);
     return on;
 }
 
-/* On a thread of the executor. A stop lets the job that runs end, and gives the rest back; so do results that become more than the
- * database takes in one document. */
+/* On a thread of the executor. A stop lets the job that runs end, and gives the rest back; so does a range that takes long, as other
+ * threads and daemons may have nothing to do, and results that become more than the database takes in one document. */
 void range_run(depot_ctx *ctx, void *job_ptr)
 {
     job                             *j = job_ptr;

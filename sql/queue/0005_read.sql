@@ -128,6 +128,8 @@ language sql stable as $$
         from (select queue, count(*) as n, count(*) filter (where run_at <= now()) as due, min(run_at) as oldest
               from queue.jobs where status = 'queued' and waits_for = 0 and not key_held group by queue
               union all
+              select queue, sum(n), coalesce(sum(n) filter (where run_at <= now()), 0), min(run_at) from queue.chunk_ready group by queue
+              union all
               select queue, count(*), 0, null from queue.jobs where status = 'queued' and (waits_for > 0 or key_held) group by queue) q
         group by queue
     ), busy as (

@@ -160,7 +160,7 @@ def reaped(rig):
     """In one transaction, so that the daemon reaps none of them."""
     rows = embedded_sql(rig, "begin; select depot.enqueue_many('reaped', 'nobody.serves', '[1]') from generate_series(1, 20);"
                              " select count(*) from queue.claim_chunks('ghost', '{reaped}', '{nobody.serves}', 99, 99, '-1 s');"
-                             " select (queue.reap('ghost')).has_more from generate_series(1, 3); rollback")
+                             " select (queue.reap('ghost', '1 min', '10 s')).has_more from generate_series(1, 3); rollback")
     is_(rows[20:], [("20",), ("t",), ("t",), ("f",)], "of many ranges that were lost only some are closed at once")
 
 
