@@ -16,6 +16,7 @@ file = %s
 [plugin queue]
 lease = 3s
 reap_interval = 500ms
+maintenance_interval = 1s
 
 [queue narrow]
 max_in_flight = 7
