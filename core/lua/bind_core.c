@@ -196,7 +196,8 @@ const core_fn bind_core_fns[] = {
       "Raises an error of the script's own code; retry is \"no\", \"safe\" (tried again, the default) or "
       "\"uncertain\"." },
     { "job",
-      "(name: string): fun(def: {run: fun(job: depot.Job): any, timeout?: string|number, max_attempts?: integer})",
+      "(name: string): fun(def: {run: fun(job: depot.Job): any, args?: table<string, string|depot.Arg>, "
+      "args_extra?: boolean, timeout?: string|number, max_attempts?: integer})",
       bind_job_declare, "Declares, at the top of a handler's file, what runs jobs of this type." },
     { "json.decode", "(text: string): any", json_decode, "The value of a JSON text; null becomes depot.null." },
     { "json.encode", "(value: any): string", json_encode, "Compact JSON with sorted keys." },

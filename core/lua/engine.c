@@ -285,6 +285,16 @@ static bool parse_arg(run *r, const run_spec *spec, depot_err *err)
     return true;
 }
 
+static const handler *find_handler(const engine *e, const char *name)
+{
+    for (size_t i = 0; i < e->n_handlers; i++) {
+        if (strcmp(e->handlers[i].name, name) == 0) {
+            return &e->handlers[i];
+        }
+    }
+    return NULL;
+}
+
 run *run_new(engine *e, const run_spec *spec, depot_err *err)
 {
     run *r = depot_xalloc(sizeof(*r));
@@ -294,6 +304,7 @@ run *run_new(engine *e, const run_spec *spec, depot_err *err)
     r->arena = depot_arena_new();
     r->id = spec->id;
     r->mode = spec->mode;
+    r->handler = spec->mode == RUN_HANDLER ? find_handler(e, spec->name) : NULL;
     r->name = depot_strdup(r->arena, spec->name);
     r->label = depot_strdup(r->arena, spec->label == NULL ? spec->name : spec->label);
     r->started_us = depot_now_us();

@@ -61,6 +61,8 @@ size_t engine_overdue(const engine *e); /* abandoned calls that still occupy a t
 typedef struct handler {
     const char *name, *file, *revision;
     int64_t     timeout_ms, max_attempts; /* 0: default */
+    const struct depot_field *args;       /* what its arguments are; NULL: anything */
+    bool                      args_extra; /* others may be given besides */
 } handler;
 /* Compiles every file, then takes the declarations of those below handlers/. Reports each fault; false if there was
  * one. */

@@ -56,7 +56,8 @@ struct run {
     uint64_t     id;
     run_mode     mode;
     const char  *name, *label;
-    const depot_json *arg; /* NULL: none */
+    const handler *handler; /* that runs; NULL: no handler does */
+    depot_json    *arg;     /* NULL: none */
     volatile sig_atomic_t killed; /* kill_reason */
     int64_t      started_us, deadline_ms, cpu_us;
     op          *op;        /* waits for it; NULL: runs, or has not begun */

@@ -9,6 +9,17 @@
 ---@field retry "no"|"safe"|"uncertain"
 ---@field sqlstate? string
 
+---@class depot.Arg
+---@field type string any, array, boolean, duration, integer, number, object, sha256, size, string, time, url, uuid
+---@field optional? boolean
+---@field default? any
+---@field min? integer of a value, of the bytes of a string, of the items of an array
+---@field max? integer
+---@field choices? string[]
+---@field of? string|depot.Arg what an array holds
+---@field fields? table<string, string|depot.Arg> what an object holds
+---@field doc? string
+
 ---@class depot.Job
 ---@field id string
 ---@field queue string
@@ -45,7 +56,7 @@ function depot.fail(err) end
 
 ---Declares, at the top of a handler's file, what runs jobs of this type.
 ---@param name string
----@return fun(def: {run: fun(job: depot.Job): any, timeout?: string|number, max_attempts?: integer})
+---@return fun(def: {run: fun(job: depot.Job): any, args?: table<string, string|depot.Arg>, args_extra?: boolean, timeout?: string|number, max_attempts?: integer})
 function depot.job(name) end
 
 depot.json = {}
