@@ -16,7 +16,7 @@ bool app_reload(app *a, depot_buf *out)
         depot_arena_free(arena);
         return false;
     }
-    const scripts_options scripts = app_scripts_options(a, c);
+    const scripts_options scripts = app_scripts_options(a, c, arena);
     if (!scripts_reload(&scripts, &err)) {
         depot_buf_addf(out, "%s\n%s%s", err.msg, err.hint, err.hint[0] == '\0' ? "" : "\n");
         depot_arena_free(arena);

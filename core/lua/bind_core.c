@@ -192,12 +192,18 @@ const size_t bind_row_count = DEPOT_N(bind_rows);
 const core_fn bind_core_fns[] = {
     { "array", "(t?: table): table", value_array,
       "Marks a table as an array, so that it is [] in JSON even when empty." },
+    { "exec",
+      "(spec: {[integer]: string, stdin?: string, timeout?: string|number, max_output?: integer, cwd?: string, "
+      "env?: table<string, string>}): {status: integer, signal?: integer, out: string, err: string, truncated: boolean}",
+      bind_exec,
+      "Runs a program by its whole path, without a shell; needs the capability exec:/PATH. It is killed with all that it "
+      "has started at the deadline. A status other than 0 is no error." },
     { "fail", "(err: {code: string, message: string, hint?: string, retry?: string})", fail_depot_fail,
       "Raises an error of the script's own code; retry is \"no\", \"safe\" (tried again, the default) or "
       "\"uncertain\"." },
     { "job",
       "(name: string): fun(def: {run: fun(job: depot.Job): any, args?: table<string, string|depot.Arg>, "
-      "args_extra?: boolean, timeout?: string|number, max_attempts?: integer})",
+      "args_extra?: boolean, needs?: string[], timeout?: string|number, max_attempts?: integer})",
       bind_job_declare, "Declares, at the top of a handler's file, what runs jobs of this type." },
     { "json.decode", "(text: string): any", json_decode, "The value of a JSON text; null becomes depot.null." },
     { "json.encode", "(value: any): string", json_encode, "Compact JSON with sorted keys." },
@@ -205,6 +211,9 @@ const core_fn bind_core_fns[] = {
     { "log.error", "(message: any, fields?: table)", log_error, "Writes to the log: a human must act." },
     { "log.info", "(message: any, fields?: table)", log_info, "Writes to the log: a change of state." },
     { "log.warn", "(message: any, fields?: table)", log_warn, "Writes to the log: healed itself, or degraded." },
+    { "needs", "(capabilities: string[])", bind_needs,
+      "States, at the top of a hook's or schedule's file, what it reaches outside: \"http:api.example.org\", "
+      "\"exec:/usr/bin/convert\"; conf.d must grant it." },
     { "now", "(): number", now, "Seconds since 1970, with microseconds." },
     { "sleep", "(duration: string|number)", sleep_for, "Waits: \"500ms\", \"10s\", or a number of seconds." },
     { "try", "(f: fun(...): ..., ...): ...", try, "Calls f; its results, or nil and the error as a table." },

@@ -11,7 +11,7 @@ enum { NAME_BYTES_MAX = 200, ATTEMPTS_MAX = 1000 };
 /* Stack 1: the table. Unknown keys are mistakes that nobody would see. */
 static void check_keys(lua_State *L)
 {
-    static const char *const known[] = { "args", "args_extra", "max_attempts", "run", "timeout" };
+    static const char *const known[] = { "args", "args_extra", "max_attempts", "needs", "run", "timeout" };
 
     lua_pushnil(L);
     while (lua_next(L, 1) != 0) {
@@ -64,6 +64,9 @@ static void read_declaration(lua_State *L, depot_arena *arena, handler *out)
     }
     if (lua_getfield(L, 1, "args") != LUA_TNIL) {
         out->args = read_args(L, arena);
+    }
+    if (lua_getfield(L, 1, "needs") != LUA_TNIL) {
+        out->needs = bind_needs_read(L, lua_gettop(L), arena);
     }
     lua_getfield(L, 1, "args_extra");
     out->args_extra = lua_toboolean(L, -1);

@@ -58,6 +58,7 @@ struct run {
     const char  *name, *label;
     const handler *handler; /* that runs; NULL: no handler does */
     depot_json    *arg;     /* NULL: none */
+    const char *const *needs; /* capabilities that it has stated; NULL: none */
     volatile sig_atomic_t killed; /* kill_reason */
     int64_t      started_us, deadline_ms, cpu_us;
     op          *op;        /* waits for it; NULL: runs, or has not begun */
@@ -192,6 +193,17 @@ void **bind_call_place(depot_call *call);               /* for something of one'
 void  *bind_call_user(depot_call *call);
 size_t bind_call_overdue(const engine *e);  /* see engine_overdue */
 int    bind_job_declare(lua_State *L);      /* depot.job(name) */
+const char *const *bind_needs_read(lua_State *L, int index, depot_arena *arena); /* a list of capabilities; raises */
+/* The options of a call that takes a table: raises at a name that is not in the list, which ends with NULL. */
+void   bind_options(lua_State *L, int index, const char *call, const char *const *known);
+/* A text without NUL in the arena; raises. */
+const char *bind_text(lua_State *L, int index, const char *what, depot_arena *arena);
+/* When a wait that the script has bounded to its field `timeout` ends, by depot_now_ms(); otherwise: after that many ms. */
+int64_t bind_due(lua_State *L, int index, int64_t otherwise);
+int    bind_exec(lua_State *L);             /* depot.exec{…} */
+int    bind_needs(lua_State *L);            /* depot.needs{…} */
+/* CAPABILITY: the script does not say that it needs this, or was not granted it. */
+bool   run_may(const run *r, const char *want, depot_err *err) DEPOT_MUST_USE;
 int    bind_job_log(lua_State *L);          /* job:log(level, message, fields?) */
 int64_t bind_duration(lua_State *L, int index, const char *what); /* "10s" or a number of seconds, in ms; raises */
 void   bind_job_open(lua_State *L);         /* methods of the job object */

@@ -217,7 +217,8 @@ static void on_fault(void *arg, const char *file, int line, const depot_err *err
 
 static bool start(const depot_json *options, depot_err *err)
 {
-    host_env *env = host_environment(self.host);
+    host_env   *env = host_environment(self.host);
+    const char *grants = depot_json_get_str(options, "grants", "{}");
 
     sources_seal(&self.sources);
     connect_database(depot_json_get(self.hello, "db"));
@@ -230,6 +231,7 @@ static bool start(const depot_json *options, depot_err *err)
         .host = self.host,
         .sources = &self.sources,
         .db = self.db,
+        .grants = depot_json_parse(self.arena, grants, strlen(grants), err),
         .memory_max = depot_json_get_int(options, "memory_max", 0),
         .cpu_max_ms = depot_json_get_int(options, "cpu_max_ms", 0),
         .slice_us = SLICE_US,
@@ -239,10 +241,20 @@ static bool start(const depot_json *options, depot_err *err)
         .log = on_log,
         .beat = on_blocked,
     };
-    if (!engine_new(&o, &self.engine, err)) {
+    if (o.grants == NULL || !engine_new(&o, &self.engine, err)) {
         return false;
     }
     return engine_load(self.engine, on_fault, err);
+}
+
+static depot_json *needs_json(depot_arena *arena, const char *const *needs)
+{
+    depot_json *list = depot_json_array(arena);
+
+    for (; needs != NULL && *needs != NULL; needs++) {
+        depot_json_add(list, depot_json_str(arena, *needs));
+    }
+    return list;
 }
 
 static void send_ready(void)
@@ -254,8 +266,9 @@ static void send_ready(void)
     for (size_t i = 0; i < engine_handlers(self.engine); i++) {
         const handler *h = engine_handler(self.engine, i);
         depot_json_add(list,
-                       depot_json_pack(arena, "{s:s, s:s, s:s, s:I, s:I}", "name", h->name, "file", h->file, "revision",
-                                       h->revision, "timeout_ms", h->timeout_ms, "max_attempts", h->max_attempts));
+                       depot_json_pack(arena, "{s:s, s:s, s:s, s:I, s:I, s:o}", "name", h->name, "file", h->file,
+                                       "revision", h->revision, "timeout_ms", h->timeout_ms, "max_attempts",
+                                       h->max_attempts, "needs", needs_json(arena, h->needs)));
     }
     depot_json_set(head, "handlers", list);
     channel_send(self.channel, WIRE_READY, 0, head, NULL, 0);

@@ -50,13 +50,18 @@ depot.null = nil
 ---@return table
 function depot.array(t) end
 
+---Runs a program by its whole path, without a shell; needs the capability exec:/PATH. It is killed with all that it has started at the deadline. A status other than 0 is no error.
+---@param spec {[integer]: string, stdin?: string, timeout?: string|number, max_output?: integer, cwd?: string, env?: table<string, string>}
+---@return {status: integer, signal?: integer, out: string, err: string, truncated: boolean}
+function depot.exec(spec) end
+
 ---Raises an error of the script's own code; retry is "no", "safe" (tried again, the default) or "uncertain".
 ---@param err {code: string, message: string, hint?: string, retry?: string}
 function depot.fail(err) end
 
 ---Declares, at the top of a handler's file, what runs jobs of this type.
 ---@param name string
----@return fun(def: {run: fun(job: depot.Job): any, args?: table<string, string|depot.Arg>, args_extra?: boolean, timeout?: string|number, max_attempts?: integer})
+---@return fun(def: {run: fun(job: depot.Job): any, args?: table<string, string|depot.Arg>, args_extra?: boolean, needs?: string[], timeout?: string|number, max_attempts?: integer})
 function depot.job(name) end
 
 depot.json = {}
@@ -92,6 +97,10 @@ function depot.log.info(message, fields) end
 ---@param message any
 ---@param fields? table
 function depot.log.warn(message, fields) end
+
+---States, at the top of a hook's or schedule's file, what it reaches outside: "http:api.example.org", "exec:/usr/bin/convert"; conf.d must grant it.
+---@param capabilities string[]
+function depot.needs(capabilities) end
 
 ---Seconds since 1970, with microseconds.
 ---@return number

@@ -1,0 +1,20 @@
+/* grant.h - capabilities: what reaches outside of depotd is stated by the script (needs) and allowed by conf.d (grants).
+ *
+ * A capability is a text: "exec:/usr/bin/convert", "http:api.example.org", "http:*.example.org:8443"; without the part
+ * behind the colon it is every program, or every host. Grants are JSON: {"<glob of job types and files>": ["http:…"]}. */
+#ifndef LUA_GRANT_H
+#define LUA_GRANT_H
+
+#include "depot/json.h"
+
+/* INVALID: it is none. */
+bool grant_check(const char *text, depot_err *err) DEPOT_MUST_USE;
+/* Whether `have` allows everything that `want` does. */
+bool grant_covers(const char *have, const char *want);
+/* Whether some grant of the job type or file allows it. */
+bool grants_allow(const depot_json *grants, const char *name, const char *want);
+/* Calls fn with each of the needs that no grant allows. */
+void grants_missing(const depot_json *grants, const char *name, const char *const *needs,
+                    void (*fn)(void *arg, const char *need), void *arg);
+
+#endif
