@@ -301,6 +301,7 @@ void bind_open(lua_State *L)
     int root = lua_gettop(L);
     add_fns(L, root, bind_core_fns, bind_core_count);
     add_fns(L, root, bind_db_fns, bind_db_count);
+    add_fns(L, root, bind_http_fns, bind_http_count);
     for (size_t i = 0; i < e->n_bound; i++) {
         lua_pushlightuserdata(L, &e->bound[i]);
         lua_pushcclosure(L, bind_call_fn, 1);

@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lua/http.h"
 #include "lua/run.h"
 
 enum { IDLE_STATES_MAX = 64, TURN_MS = 500, ENGINE_SHARES = 4 /* all scripts together, in limits of one */ };
@@ -448,6 +449,7 @@ void engine_free(engine *e)
         return;
     }
     engine_drop_idle(e);
+    http_close(e);
     uv_close((uv_handle_t *)e->wall, free_handle);
     turn_close(e);
     deadline_fini(&e->deadline);

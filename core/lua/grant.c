@@ -92,7 +92,14 @@ bool grant_covers(const char *have, const char *want)
     return strncmp(have, "http", 4) == 0 ? host_covers(had, wanted) : strcmp(had, wanted) == 0;
 }
 
-bool grants_allow(const depot_json *grants, const char *name, const char *want)
+static bool is_outright(const char *have)
+{
+    const char *detail = detail_of(have);
+
+    return detail != NULL && strpbrk(detail, "*?") == NULL;
+}
+
+static bool find_grant(const depot_json *grants, const char *name, const char *want, bool outright)
 {
     const char       *glob;
     const depot_json *list;
@@ -100,12 +107,22 @@ bool grants_allow(const depot_json *grants, const char *name, const char *want)
     for (size_t it = 0; grants != NULL && depot_json_next(grants, &it, &glob, &list);) {
         for (size_t i = 0; depot_glob(glob, name) && i < depot_json_len(list); i++) {
             const char *have = depot_json_string(depot_json_at(list, i), NULL);
-            if (have != NULL && grant_covers(have, want)) {
+            if (have != NULL && (!outright || is_outright(have)) && grant_covers(have, want)) {
                 return true;
             }
         }
     }
     return false;
+}
+
+bool grants_allow(const depot_json *grants, const char *name, const char *want)
+{
+    return find_grant(grants, name, want, false);
+}
+
+bool grants_name(const depot_json *grants, const char *name, const char *want)
+{
+    return find_grant(grants, name, want, true);
 }
 
 void grants_missing(const depot_json *grants, const char *name, const char *const *needs,

@@ -13,6 +13,8 @@ bool grant_check(const char *text, depot_err *err) DEPOT_MUST_USE;
 bool grant_covers(const char *have, const char *want);
 /* Whether some grant of the job type or file allows it. */
 bool grants_allow(const depot_json *grants, const char *name, const char *want);
+/* Whether one of them names it outright, without * or ?, and not only all that is alike. */
+bool grants_name(const depot_json *grants, const char *name, const char *want);
 /* Calls fn with each of the needs that no grant allows. */
 void grants_missing(const depot_json *grants, const char *name, const char *const *needs,
                     void (*fn)(void *arg, const char *need), void *arg);

@@ -96,6 +96,7 @@ struct engine {
     size_t         n_runs;
     size_t         n_busy;      /* calls on the thread pool, timers, statements: what the loop still holds */
     struct depot_call *orphans; /* calls whose script has ended */
+    struct http_loop *http;     /* NULL: no request has been made yet */
     uv_timer_t    *wall;        /* fires when the next waiting run is over its deadline */
     int64_t        wall_due_ms; /* INT64_MAX: not armed */
     int            nested;      /* steps inside of steps */
@@ -209,8 +210,8 @@ int64_t bind_duration(lua_State *L, int index, const char *what); /* "10s" or a 
 void   bind_job_open(lua_State *L);         /* methods of the job object */
 extern const depot_lua_fn bind_rows[];      /* functions of the core that are written like those of plugins */
 extern const size_t       bind_row_count;
-extern const core_fn bind_db_fns[];
-extern const size_t  bind_db_count;
+extern const core_fn bind_db_fns[], bind_http_fns[];
+extern const size_t  bind_db_count, bind_http_count;
 void bind_db_end(run *r); /* an open transaction of an ended script is rolled back */
 
 #endif

@@ -167,6 +167,9 @@ void scripts_types(host *h, depot_buf *out)
     for (size_t i = 0; i < bind_db_count; i++) {
         add_fn(out, &seen, bind_db_fns[i].name, bind_db_fns[i].signature, bind_db_fns[i].doc);
     }
+    for (size_t i = 0; i < bind_http_count; i++) {
+        add_fn(out, &seen, bind_http_fns[i].name, bind_http_fns[i].signature, bind_http_fns[i].doc);
+    }
     for (size_t i = 0; i < bind_row_count; i++) {
         add_fn(out, &seen, bind_rows[i].name, bind_rows[i].signature, bind_rows[i].doc);
     }

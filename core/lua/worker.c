@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -371,6 +372,17 @@ static void ignore_signals(void)
     }
 }
 
+/* Each request of a script is a socket. */
+static void allow_files(void)
+{
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &files); /* up to the hard limit always works */
+    }
+}
+
 /* Before the first use of libuv's thread pool, which reads this variable then. */
 static void size_thread_pool(int64_t concurrency)
 {
@@ -402,6 +414,7 @@ int worker_main(host *h, int fd)
     const channel_calls calls = { on_frame, on_end, NULL };
 
     ignore_signals();
+    allow_files();
     if (self.hello == NULL && !worker_greet(fd, &err)) {
         log_err("lua", DEPOT_LOG_ERROR, "worker.greeting", &err);
         return depot_err_exit(&err);

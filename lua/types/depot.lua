@@ -152,6 +152,25 @@ function depot.db:tx(f, opts) end
 ---@return any
 function depot.db:value(sql, ...) end
 
+depot.http = {}
+
+---A request with the method GET.
+---@param url string
+---@param opts? {headers?: table<string, string>, body?: string, json?: any, timeout?: string|number, max_body?: integer, redirects?: integer}
+---@return {status: integer, headers: table<string, string>, body: string, json: fun(): any}
+function depot.http.get(url, opts) end
+
+---A request with the method POST.
+---@param url string
+---@param opts? {headers?: table<string, string>, body?: string, json?: any, timeout?: string|number, max_body?: integer, redirects?: integer}
+---@return {status: integer, headers: table<string, string>, body: string, json: fun(): any}
+function depot.http.post(url, opts) end
+
+---Sends a request and waits for the whole reply; needs the capability http:HOST. A status such as 404 is no error; redirects are followed only as often as redirects says.
+---@param spec {url: string, method?: string, headers?: table<string, string>, body?: string, json?: any, timeout?: string|number, max_body?: integer, redirects?: integer}
+---@return {status: integer, headers: table<string, string>, body: string, json: fun(): any}
+function depot.http.request(spec) end
+
 depot.event = {}
 
 ---Emits an event; when it returns, the durable hooks of the event are recorded.
