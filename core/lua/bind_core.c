@@ -185,7 +185,7 @@ static bool emit(depot_ctx *ctx, depot_call *call, depot_err *err)
 
 const depot_lua_fn bind_rows[] = {
     { "event.emit", "(name: string, payload?: table)", DEPOT_LUA_WRITE, emit,
-      "Emits an event; when it returns, the durable hooks of the event are recorded." },
+      "Emits an event; when it returns, the durable hooks of the event are recorded.", NULL },
 };
 const size_t bind_row_count = DEPOT_N(bind_rows);
 
@@ -303,8 +303,12 @@ void bind_open(lua_State *L)
     add_fns(L, root, bind_db_fns, bind_db_count);
     add_fns(L, root, bind_http_fns, bind_http_count);
     for (size_t i = 0; i < e->n_bound; i++) {
+        const depot_lua_fn *row = e->bound[i].row;
+        if ((row->flags & DEPOT_LUA_JOB) != 0) {
+            continue; /* a method of the job object */
+        }
         lua_pushlightuserdata(L, &e->bound[i]);
-        lua_pushcclosure(L, bind_call_fn, 1);
+        lua_pushcclosure(L, row->sql == NULL ? bind_call_fn : bind_sql_fn, 1);
         set_path(L, root, e->bound[i].row->name);
     }
     value_push_null(L);

@@ -8,6 +8,8 @@
 
 enum { NAME_BYTES_MAX = 200, ATTEMPTS_MAX = 1000 };
 
+#define SNOOZE_MAX_MS (366LL * 86400000)
+
 /* Stack 1: the table. Unknown keys are mistakes that nobody would see. */
 static void check_keys(lua_State *L)
 {
@@ -155,13 +157,48 @@ static int job_fail(lua_State *L)
     return fail_depot_fail(L);
 }
 
+/* job:snooze(duration, reason?) */
+static int job_snooze(lua_State *L)
+{
+    run    *r = vm_run(L);
+    int64_t ms = bind_duration(L, 2, "duration");
+
+    luaL_argcheck(L, ms <= SNOOZE_MAX_MS, 2, "longer than a year");
+    const char *reason = luaL_optstring(L, 3, "it is to run again later");
+    if (r->token == NULL) {
+        return fail_raisef(L, DEPOT_E_UNAVAILABLE, "this run is no leased job: it cannot be snoozed");
+    }
+    r->is_snoozed = true;
+    r->snooze_ms = ms;
+    lua_newtable(L);
+    lua_pushliteral(L, SNOOZED);
+    lua_setfield(L, -2, "code");
+    lua_pushstring(L, reason);
+    lua_setfield(L, -2, "message");
+    lua_replace(L, 1);
+    lua_settop(L, 1);
+    return fail_depot_fail(L);
+}
+
 void bind_job_open(lua_State *L)
 {
-    static const luaL_Reg methods[] = { { "log", bind_job_log }, { "fail", job_fail }, { NULL, NULL } };
+    static const luaL_Reg methods[] = {
+        { "checkpoint", bind_sql_checkpoint }, { "fail", job_fail },      { "log", bind_job_log },
+        { "snooze", job_snooze },              { "tx", bind_sql_job_tx }, { NULL, NULL },
+    };
+    const engine *e = vm_of(L)->engine;
 
     luaL_newmetatable(L, JOB_META);
     lua_newtable(L);
     luaL_setfuncs(L, methods, 0);
+    for (size_t i = 0; i < e->n_bound; i++) {
+        const depot_lua_fn *row = e->bound[i].row;
+        if ((row->flags & DEPOT_LUA_JOB) != 0) {
+            lua_pushlightuserdata(L, &e->bound[i]);
+            lua_pushcclosure(L, bind_sql_fn, 1);
+            lua_setfield(L, -2, strchr(row->name, '.') + 1);
+        }
+    }
     sandbox_seal(L);
     lua_setfield(L, -2, "__index");
     lua_pushboolean(L, false);

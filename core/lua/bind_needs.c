@@ -60,7 +60,7 @@ bool run_may(const run *r, const char *want, depot_err *err)
     }
     if (!grants_allow(r->engine->opt.grants, r->name, want)) {
         DEPOT_FAIL(err, CAPABILITY, "%s was not granted %s", r->name, want);
-        return depot_hint(err, "in conf.d: a section [handler NAME] with types = %s and grant = %s, then depotctl reload", r->name,
+        return depot_hint(err, "in conf.d: a section [handler NAME] with types = %s and grant = %s, then depotctl config reload", r->name,
                           want);
     }
     return true;

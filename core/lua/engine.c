@@ -118,7 +118,9 @@ static void run_end(run *r)
                                 .where = r->ok ? "" : r->where,
                                 .trace = r->ok || r->trace.data == NULL ? "" : r->trace.data,
                                 .cpu_us = r->cpu_us,
-                                .wall_us = depot_now_us() - r->started_us };
+                                .wall_us = depot_now_us() - r->started_us,
+                                .snoozed = !r->ok && r->is_snoozed && strcmp(depot_err_id(&r->err), SNOOZED) == 0,
+                                .delay_ms = r->snooze_ms };
     e->opt.done(e->opt.arg, r->id, &res);
     run_free(r);
 }
@@ -283,6 +285,11 @@ static bool parse_arg(run *r, const run_spec *spec, depot_err *err)
     if (r->arg == NULL) {
         return depot_wrap(err, "argument of %s", r->label);
     }
+    if (r->mode == RUN_HANDLER) { /* nothing that the script has to see */
+        r->token = depot_strdup(r->arena, depot_json_get_str(r->arg, "token", NULL));
+        depot_json_unset(r->arg, "token");
+        r->job_id = depot_strdup(r->arena, depot_json_get_str(r->arg, "id", NULL));
+    }
     return true;
 }
 
@@ -379,6 +386,9 @@ static bool bind_one(engine *e, depot_ctx *ctx, const depot_lua_fn *row, depot_e
         if (strcmp(e->bound[i].row->name, row->name) == 0) {
             return DEPOT_FAIL(err, PLUGIN, "the function depot.%s is offered twice", row->name);
         }
+    }
+    if ((row->fn == NULL) == (row->sql == NULL) || (row->sql == NULL && (row->flags & DEPOT_LUA_JOB) != 0)) {
+        return DEPOT_FAIL(err, PLUGIN, "depot.%s must have a function or a statement, a method of jobs a statement", row->name);
     }
     bound_fn *fn = &e->bound[e->n_bound];
     fn->ctx = ctx;

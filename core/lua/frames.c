@@ -19,6 +19,8 @@ static void read_result(depot_arena *arena, const depot_json *head, const char *
     out->wall_us = depot_json_get_int(head, "wall_us", 0);
     out->where = depot_json_get_str(head, "where", "");
     out->trace = depot_json_get_str(head, "trace", "");
+    out->snoozed = depot_json_get(head, "delay_ms") != NULL;
+    out->delay_ms = depot_json_get_int(head, "delay_ms", 0);
     out->json = out->ok ? depot_strndup(arena, text, n) : "null";
     if (!out->ok) {
         wire_get_err(head, &out->err);

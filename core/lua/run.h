@@ -13,6 +13,8 @@
 #include "lua/engine.h"
 #include "lua/signature.h"
 
+#define SNOOZED "SNOOZED" /* the code of the error that job:snooze raises */
+
 typedef struct run run;
 typedef struct op op;
 
@@ -58,6 +60,9 @@ struct run {
     const char  *name, *label;
     const handler *handler; /* that runs; NULL: no handler does */
     depot_json    *arg;     /* NULL: none */
+    const char    *job_id, *token; /* of the job that runs; NULL: none */
+    bool           is_snoozed;     /* job:snooze was called: its error, if it ends the run, means that */
+    int64_t        snooze_ms;
     const char *const *needs; /* capabilities that it has stated; NULL: none */
     volatile sig_atomic_t killed; /* kill_reason */
     int64_t      started_us, deadline_ms, cpu_us;
@@ -193,6 +198,11 @@ int    bind_call_start(lua_State *L, depot_call *call); /* return it */
 void **bind_call_place(depot_call *call);               /* for something of one's own, in the call's arena */
 void  *bind_call_user(depot_call *call);
 size_t bind_call_overdue(const engine *e);  /* see engine_overdue */
+int    bind_sql_fn(lua_State *L);           /* the same for a row with a statement */
+void   bind_sql_push(lua_State *L, const char *name); /* the method of that row; raises when no plugin has it */
+int    bind_sql_checkpoint(lua_State *L);   /* job:checkpoint(name, f) */
+int    bind_sql_job_tx(lua_State *L);       /* job:tx(f, opts?) */
+int    bind_db_tx(lua_State *L);            /* depot.db:tx(f, opts?) */
 int    bind_job_declare(lua_State *L);      /* depot.job(name) */
 const char *const *bind_needs_read(lua_State *L, int index, depot_arena *arena); /* a list of capabilities; raises */
 /* The options of a call that takes a table: raises at a name that is not in the list, which ends with NULL. */

@@ -89,6 +89,9 @@ static void send_end(uint64_t id, const depot_script_result *res)
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
     depot_json *head = depot_json_pack(arena, "{s:I, s:I}", "cpu_us", res->cpu_us, "wall_us", res->wall_us);
 
+    if (res->snoozed) {
+        depot_json_set(head, "delay_ms", depot_json_int(arena, res->delay_ms));
+    }
     if (!res->ok) {
         wire_put_err(arena, head, &res->err);
         depot_json_set(head, "where", depot_json_str(arena, res->where));

@@ -33,6 +33,25 @@ local Job = {}
 ---@param fields? table
 function Job:log(level, message, fields) end
 
+---Runs f once for the job: what it returned is recorded under this name, and returned without running f in later
+---attempts. As JSON at most 64 KiB.
+---@param name string
+---@param f fun(): any
+---@return any
+function Job:checkpoint(name, f) end
+
+---Runs f in a transaction that commits only if the job's lease is still held: what a late worker did is undone, and
+---LEASE_LOST raised.
+---@param f fun(tx: table): ...
+---@param opts? {serializable?: boolean}
+---@return ...
+function Job:tx(f, opts) end
+
+---Ends this attempt; the job runs again after that time and is not charged for it.
+---@param duration string|number
+---@param reason? string
+function Job:snooze(duration, reason) end
+
 ---Ends this attempt with an error of the script's own code; with retry = "no" there is no other attempt.
 ---@param code string
 ---@param message string
@@ -193,6 +212,39 @@ depot.queue = {}
 ---@param opts? table
 ---@return string
 function depot.queue.enqueue(queue, type, args, opts) end
+
+---make a job, like depot.queue.enqueue, but refused once the lease is lost; inside job:tx or depot.db:tx it is made when the transaction commits
+---@param queue string
+---@param type string
+---@param args? any
+---@param opts? table
+---@return string
+function Job:enqueue(queue, type, args, opts) end
+
+---raise LEASE_LOST when the lease has passed to somebody else; the daemon extends it by itself
+---@return boolean
+function Job:heartbeat() end
+
+---the same, and keep it from passing on until the end of the open transaction
+---@return boolean
+function Job:hold() end
+
+---tell how far the job is: a number from 0 to 1, a text, or both
+---@param at any
+---@param text? string
+---@return boolean
+function Job:progress(at, text) end
+
+---keep a value for the job's later attempts
+---@param name string
+---@param value any
+---@return boolean
+function Job:record(name, value) end
+
+---what this or an earlier attempt has kept, as an array of one value; nil: nothing
+---@param name string
+---@return any
+function Job:recorded(name) end
 
 depot.storage = {}
 

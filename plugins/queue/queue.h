@@ -145,7 +145,7 @@ int64_t care_due_ms(queue *q); /* when the next of them is due */
 
 /* routes.c, lua.c, stats.c */
 extern const depot_route  queue_routes[10];
-extern const depot_lua_fn queue_lua[1];
+extern const depot_lua_fn queue_lua[7];
 void                      queue_scrape(depot_ctx *ctx);
 
 #endif
