@@ -3,3 +3,4 @@ std = "lua54"
 read_globals = { "depot", "event", "job", "args" }
 max_line_length = 120
 exclude_files = { "lua/types/**" }
+files["lua/**/*_test.lua"] = { read_globals = { "test" } }

@@ -1,4 +1,6 @@
 /* bind_core.c - the functions of depot.* that belong to the core, and the table depot itself. */
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <string.h>
 
 #include "lua/run.h"
@@ -144,6 +146,23 @@ static int uuid(lua_State *L)
     return 1;
 }
 
+static int hmac_sha256(lua_State *L)
+{
+    size_t      key_n, n;
+    const char *key = luaL_checklstring(L, 1, &key_n), *text = luaL_checklstring(L, 2, &n);
+    uint8_t     digest[EVP_MAX_MD_SIZE];
+    unsigned    size = 0;
+    char        hex[2 * EVP_MAX_MD_SIZE + 1];
+
+    luaL_argcheck(L, key_n <= INT32_MAX, 1, "too long");
+    if (HMAC(EVP_sha256(), key, (int)key_n, (const uint8_t *)text, n, digest, &size) == NULL) {
+        return luaL_error(L, "the digest cannot be computed");
+    }
+    depot_hex(digest, size, hex);
+    lua_pushstring(L, hex);
+    return 1;
+}
+
 static int json_encode(lua_State *L)
 {
     run *r = vm_run(L);
@@ -201,6 +220,8 @@ const core_fn bind_core_fns[] = {
     { "fail", "(err: {code: string, message: string, hint?: string, retry?: string})", fail_depot_fail,
       "Raises an error of the script's own code; retry is \"no\", \"safe\" (tried again, the default) or "
       "\"uncertain\"." },
+    { "hmac_sha256", "(key: string, text: string): string", hmac_sha256,
+      "The HMAC-SHA-256 of a text, in hex: what receivers of webhooks check." },
     { "job",
       "(name: string): fun(def: {run: fun(job: depot.Job): any, args?: table<string, string|depot.Arg>, "
       "args_extra?: boolean, needs?: string[], timeout?: string|number, max_attempts?: integer})",
@@ -302,6 +323,9 @@ void bind_open(lua_State *L)
     add_fns(L, root, bind_core_fns, bind_core_count);
     add_fns(L, root, bind_db_fns, bind_db_count);
     add_fns(L, root, bind_http_fns, bind_http_count);
+    if (e->opt.offline) {
+        add_fns(L, root, bind_test_fns, bind_test_count);
+    }
     for (size_t i = 0; i < e->n_bound; i++) {
         const depot_lua_fn *row = e->bound[i].row;
         if ((row->flags & DEPOT_LUA_JOB) != 0) {

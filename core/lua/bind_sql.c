@@ -72,12 +72,31 @@ static void read_call(lua_State *L, depot_arena *arena, const void *arg, stateme
     }
 }
 
+/* There is no job: what it would do becomes a line of the log. */
+static int only_tell(lua_State *L, const bound_fn *fn)
+{
+    run *r = vm_run(L);
+
+    depot_buf_reset(&r->scratch);
+    depot_buf_addf(&r->scratch, "%s", fn->row->name);
+    for (int i = 2; i <= lua_gettop(L); i++) {
+        depot_buf_addf(&r->scratch, " %s", luaL_tolstring(L, i, NULL));
+        lua_pop(L, 1);
+    }
+    (void)bind_log(L, DEPOT_LOG_INFO, r->scratch.data, r->scratch.len, NULL); /* what is over the limit is told there */
+    lua_pushboolean(L, true);
+    return (fn->row->flags & DEPOT_LUA_LEASE) != 0;
+}
+
 int bind_sql_fn(lua_State *L)
 {
     const bound_fn *fn = lua_touserdata(L, lua_upvalueindex(1));
     const run      *r = vm_run(L);
 
     run_may_wait(L);
+    if (r->engine->opt.offline && (fn->row->flags & DEPOT_LUA_JOB) != 0) {
+        return only_tell(L, fn);
+    }
     if ((fn->row->flags & DEPOT_LUA_JOB) != 0 && (r->token == NULL || r->job_id == NULL)) {
         return fail_raisef(L, DEPOT_E_UNAVAILABLE, "%s: this run is no leased job", fn->row->name);
     }

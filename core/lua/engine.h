@@ -33,6 +33,7 @@ typedef struct engine_options {
     uv_loop_t       *loop;
     host            *host;    /* its plugins' functions are offered; NULL: none */
     const sources   *sources; /* kept by reference */
+    bool             offline; /* depotctl lua: functions of plugins refuse, methods of the job only log; depot.test is there */
     struct db_async *db;      /* NULL: depot.db says that there is none */
     const depot_json *grants; /* see grant.h; NULL: none */
     int64_t          memory_max, cpu_max_ms;

@@ -87,7 +87,7 @@ static void warn_of_needs(const generation *g, const depot_json *handlers)
         const char       *name = depot_json_get_str(row, "name", "");
         for (size_t k = 0; k < depot_json_len(needs); k++) {
             const char *need = depot_json_string(depot_json_at(needs, k), NULL);
-            if (!grants_allow(grants, name, need)) {
+            if (!grants_meet(grants, name, need)) {
                 log_write("lua", DEPOT_LOG_WARN, "handler.not_granted",
                           "the job %s (%s) needs %s, which conf.d does not grant: such calls will fail", name,
                           depot_json_get_str(row, "file", ""), need);

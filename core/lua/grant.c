@@ -99,7 +99,23 @@ static bool is_outright(const char *have)
     return detail != NULL && strpbrk(detail, "*?") == NULL;
 }
 
-static bool find_grant(const depot_json *grants, const char *name, const char *want, bool outright)
+static bool is_alike(const char *have, const char *want)
+{
+    return detail_of(want) == NULL && kind_length(have) == kind_length(want) && strncmp(have, want, kind_length(have)) == 0;
+}
+
+static bool is_outright_for(const char *have, const char *want)
+{
+    return is_outright(have) && grant_covers(have, want);
+}
+
+static bool meets(const char *have, const char *want)
+{
+    return is_alike(have, want) || grant_covers(have, want);
+}
+
+static bool find_grant(const depot_json *grants, const char *name, const char *want,
+                       bool (*fits)(const char *have, const char *want))
 {
     const char       *glob;
     const depot_json *list;
@@ -107,7 +123,7 @@ static bool find_grant(const depot_json *grants, const char *name, const char *w
     for (size_t it = 0; grants != NULL && depot_json_next(grants, &it, &glob, &list);) {
         for (size_t i = 0; depot_glob(glob, name) && i < depot_json_len(list); i++) {
             const char *have = depot_json_string(depot_json_at(list, i), NULL);
-            if (have != NULL && (!outright || is_outright(have)) && grant_covers(have, want)) {
+            if (have != NULL && fits(have, want)) {
                 return true;
             }
         }
@@ -117,19 +133,24 @@ static bool find_grant(const depot_json *grants, const char *name, const char *w
 
 bool grants_allow(const depot_json *grants, const char *name, const char *want)
 {
-    return find_grant(grants, name, want, false);
+    return find_grant(grants, name, want, grant_covers);
 }
 
 bool grants_name(const depot_json *grants, const char *name, const char *want)
 {
-    return find_grant(grants, name, want, true);
+    return find_grant(grants, name, want, is_outright_for);
+}
+
+bool grants_meet(const depot_json *grants, const char *name, const char *need)
+{
+    return find_grant(grants, name, need, meets);
 }
 
 void grants_missing(const depot_json *grants, const char *name, const char *const *needs,
                     void (*fn)(void *arg, const char *need), void *arg)
 {
     for (; needs != NULL && *needs != NULL; needs++) {
-        if (!grants_allow(grants, name, *needs)) {
+        if (!grants_meet(grants, name, *needs)) {
             fn(arg, *needs);
         }
     }

@@ -15,7 +15,9 @@ bool grant_covers(const char *have, const char *want);
 bool grants_allow(const depot_json *grants, const char *name, const char *want);
 /* Whether one of them names it outright, without * or ?, and not only all that is alike. */
 bool grants_name(const depot_json *grants, const char *name, const char *want);
-/* Calls fn with each of the needs that no grant allows. */
+/* Whether a stated need is met: one of every program or host, by any grant of its kind, as each call is judged by itself. */
+bool grants_meet(const depot_json *grants, const char *name, const char *need);
+/* Calls fn with each of the needs that are not met. */
 void grants_missing(const depot_json *grants, const char *name, const char *const *needs,
                     void (*fn)(void *arg, const char *need), void *arg);
 

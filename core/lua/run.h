@@ -220,8 +220,8 @@ int64_t bind_duration(lua_State *L, int index, const char *what); /* "10s" or a 
 void   bind_job_open(lua_State *L);         /* methods of the job object */
 extern const depot_lua_fn bind_rows[];      /* functions of the core that are written like those of plugins */
 extern const size_t       bind_row_count;
-extern const core_fn bind_db_fns[], bind_http_fns[];
-extern const size_t  bind_db_count, bind_http_count;
+extern const core_fn bind_db_fns[], bind_http_fns[], bind_test_fns[];
+extern const size_t  bind_db_count, bind_http_count, bind_test_count;
 void bind_db_end(run *r); /* an open transaction of an ended script is rolled back */
 
 #endif

@@ -78,6 +78,12 @@ function depot.exec(spec) end
 ---@param err {code: string, message: string, hint?: string, retry?: string}
 function depot.fail(err) end
 
+---The HMAC-SHA-256 of a text, in hex: what receivers of webhooks check.
+---@param key string
+---@param text string
+---@return string
+function depot.hmac_sha256(key, text) end
+
 ---Declares, at the top of a handler's file, what runs jobs of this type.
 ---@param name string
 ---@return fun(def: {run: fun(job: depot.Job): any, args?: table<string, string|depot.Arg>, args_extra?: boolean, needs?: string[], timeout?: string|number, max_attempts?: integer})
