@@ -28,7 +28,7 @@ void bind_options(lua_State *L, int index, const char *call, const char *const *
 
 const char *bind_text(lua_State *L, int index, const char *what, depot_arena *arena)
 {
-    size_t      n;
+    size_t      n = 0;
     const char *text = lua_type(L, index) == LUA_TSTRING || lua_type(L, index) == LUA_TNUMBER
         ? lua_tolstring(L, index, &n) : NULL;
 

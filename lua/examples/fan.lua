@@ -24,7 +24,8 @@ depot.job("fan.in") {
   args = { parts = { type = "array", of = "uuid" } },
   run = function(job)
     local rows = depot.db:rows(
-      "select id, status, result from queue.jobs where id in (select value::uuid from jsonb_array_elements_text($1::jsonb))",
+      "select id, status, result from queue.jobs "
+        .. "where id in (select value::uuid from jsonb_array_elements_text($1::jsonb))",
       job.args.parts)
     local done, results = 0, depot.array()
     for _, row in ipairs(rows) do

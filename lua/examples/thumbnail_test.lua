@@ -2,7 +2,10 @@ local sha = ("a"):rep(64)
 
 local function fakes(result)
   return {
-    storage = { get = function() return "picture" end, put = function(data) return { sha = ("b"):rep(64), bytes = #data } end },
+    storage = {
+      get = function() return "picture" end,
+      put = function(data) return { sha = ("b"):rep(64), bytes = #data } end,
+    },
     exec = function() return result end,
   }
 end

@@ -1,4 +1,6 @@
-local args = { url = "https://hooks.example.org/in", event = "job.dead", payload = { n = 1 }, secret = "0123456789abcdef" }
+local args = {
+  url = "https://hooks.example.org/in", event = "job.dead", payload = { n = 1 }, secret = "0123456789abcdef",
+}
 
 local function answers(status, headers)
   return { clock = 1700000000, http = function() return { status = status, headers = headers, body = "because" } end }
@@ -25,5 +27,6 @@ test("a receiver that asks for time gets it", function(t)
 end)
 
 test("arguments are checked", function(t)
-  t:eq(t:job("webhook.deliver", { url = "https://x/", event = "e", payload = {}, secret = "short" }).error.code, "BAD_PAYLOAD")
+  local r = t:job("webhook.deliver", { url = "https://x/", event = "e", payload = {}, secret = "short" })
+  t:eq(r.error.code, "BAD_PAYLOAD")
 end)

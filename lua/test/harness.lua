@@ -61,7 +61,10 @@ local function fake_db(fakes)
   db.rows = method(rows)
   db.row = method(function(...) return rows(...)[1] end)
   db.value = method(function(...) local row = rows(...)[1] if row then return select(2, next(row)) end end)
-  db.exec = method(function(...) local r = ask(...) return type(r) == "number" and r or type(r) == "table" and #r or 0 end)
+  db.exec = method(function(...)
+    local r = ask(...)
+    return type(r) == "number" and r or type(r) == "table" and #r or 0
+  end)
   db.tx = method(function(f) return f(db) end)
   return db
 end
@@ -74,7 +77,9 @@ end
 
 local function fake_depot(fakes, seen, need)
   local function log(level)
-    return function(msg, fields) seen.log[#seen.log + 1] = { level = level, message = tostring(msg), fields = fields } end
+    return function(msg, fields)
+      seen.log[#seen.log + 1] = { level = level, message = tostring(msg), fields = fields }
+    end
   end
   local function enqueue(queue, type, args, opts)
     seen.enqueued[#seen.enqueued + 1] = { queue = queue, type = type, args = args, opts = opts }
@@ -102,8 +107,13 @@ end
 
 local function fake_job(type, args, fakes, seen, enqueue, db)
   local kept = fakes.checkpoints or {}
-  local job = { id = "00000000-0000-7000-8000-000000000000", queue = "test", attempt = fakes.attempt or 1, max_attempts = 25, args = args }
-  function job:log(level, msg, fields) seen.log[#seen.log + 1] = { level = level, message = tostring(msg), fields = fields } end
+  local job = {
+    id = "00000000-0000-7000-8000-000000000000", queue = "test", attempt = fakes.attempt or 1, max_attempts = 25,
+    args = args,
+  }
+  function job:log(level, msg, fields)
+    seen.log[#seen.log + 1] = { level = level, message = tostring(msg), fields = fields }
+  end
   function job:fail(code, message, opts)
     depot.fail { code = code, message = message, retry = opts and opts.retry, hint = opts and opts.hint }
   end
@@ -135,7 +145,8 @@ end
 
 local function run_job(type, args, fakes)
   fakes = fakes or {}
-  local seen = { log = {}, requests = {}, programs = {}, enqueued = {}, events = {}, progress = {}, clock = fakes.clock or 0 }
+  local seen = { log = {}, requests = {}, programs = {}, enqueued = {}, events = {}, progress = {} }
+  seen.clock = fakes.clock or 0
   local def, loaded = nil, {}
   local function need(want)
     for _, have in ipairs(def.needs or {}) do
@@ -147,7 +158,9 @@ local function run_job(type, args, fakes)
   own.job = function(name) return function(d) if name == type then def = d end end end
   local env = setmetatable({ depot = own, print = own.log.info }, { __index = _ENV })
   env.require = function(name)
-    if loaded[name] == nil then loaded[name] = load_file("lib/" .. name:gsub("%.", "/") .. ".lua", env)(name) or true end
+    if loaded[name] == nil then
+      loaded[name] = load_file("lib/" .. name:gsub("%.", "/") .. ".lua", env)(name) or true
+    end
     return loaded[name]
   end
   load_file(depot.test.handler(type), env)()
@@ -165,12 +178,16 @@ local function new_t()
   local t = {}
   function t:ok(good, name) if not good then error(name or "it does not hold", 2) end end
   function t:eq(got, want, name)
-    if not same(got, want) then error(("%sgot %s, want %s"):format(name and name .. ": " or "", show(got), show(want)), 2) end
+    if not same(got, want) then
+      error(("%sgot %s, want %s"):format(name and name .. ": " or "", show(got), show(want)), 2)
+    end
   end
   function t:fails(f, code)
     local ok, err = pcall(f)
     if ok then error("it does not fail", 2) end
-    if code and (type(err) ~= "table" or err.code ~= code) then error(("fails with %s, not with %s"):format(tostring(err), code), 2) end
+    if code and (type(err) ~= "table" or err.code ~= code) then
+      error(("fails with %s, not with %s"):format(tostring(err), code), 2)
+    end
     return err
   end
   function t:job(...) return run_job(...) end
@@ -180,9 +197,12 @@ end
 local results = depot.array()
 for _, path in ipairs(given.files) do
   local tests = {}
-  local env = setmetatable({ test = function(name, f) tests[#tests + 1] = { name = name, f = f } end }, { __index = _ENV })
+  local function test_fn(name, f) tests[#tests + 1] = { name = name, f = f } end
+  local env = setmetatable({ test = test_fn }, { __index = _ENV })
   local ok, why = pcall(function() load_file(path, env)() end)
-  if not ok then results[#results + 1] = { file = path, name = "the file itself", ok = false, message = tostring(why) } end
+  if not ok then
+    results[#results + 1] = { file = path, name = "the file itself", ok = false, message = tostring(why) }
+  end
   for _, test in ipairs(tests) do
     local good, message = pcall(test.f, new_t())
     results[#results + 1] = { file = path, name = test.name, ok = good, message = good and "" or tostring(message) }
