@@ -37,8 +37,15 @@ typedef struct app_log_options {
     int64_t level, format;
 } app_log_options;
 typedef struct app_lua_options {
-    int64_t workers, concurrency, memory, cpu, timeout;
+    int64_t            workers, concurrency, memory, cpu, timeout;
+    const char *const *grant;
 } app_lua_options;
+/* [handler NAME] */
+typedef struct app_handler_options {
+    const char *const *types, *const *grant;
+} app_handler_options;
+/* What scripts may reach outside, as core/lua/grant.h wants it. */
+const char *app_grants(depot_arena *arena, const conf *c);
 
 /* A host with every plugin that conf.d names, and the configuration built and checked; problems are collected, not fatal.
  * env must outlive the host; its paths are filled in. The configuration lives in arena. */

@@ -8,7 +8,7 @@
 
 enum { MAX_BODY = 2 << 20, REQUEST_TIMEOUT_MS = 30000 };
 
-scripts_options app_scripts_options(const app *a, const conf *c)
+scripts_options app_scripts_options(const app *a, const conf *c, depot_arena *arena)
 {
     const app_lua_options *lua = conf_get(c, "lua", NULL);
 
@@ -20,6 +20,7 @@ scripts_options app_scripts_options(const app *a, const conf *c)
         .memory_max = lua->memory,
         .cpu_max_ms = lua->cpu,
         .default_timeout_ms = lua->timeout,
+        .grants = app_grants(arena, c),
         .db = &a->pool,
         .conf = c,
     };
@@ -27,7 +28,7 @@ scripts_options app_scripts_options(const app *a, const conf *c)
 
 static bool start_scripts(app *a, depot_err *err)
 {
-    const scripts_options options = app_scripts_options(a, host_conf(a->host));
+    const scripts_options options = app_scripts_options(a, host_conf(a->host), a->arena);
     const host_scripts   *scripts = NULL;
 
     if (!scripts_start(a->host, &options, &scripts, err)) {

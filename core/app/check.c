@@ -6,6 +6,7 @@
 
 #include "api/api.h"
 #include "app/internal.h"
+#include "lua/grant.h"
 #include "run/events.h"
 #include "run/sched.h"
 
@@ -135,6 +136,30 @@ static bool expression_compiles(const char *expression, depot_err *err)
     return ok;
 }
 
+/* ---- grants ---- */
+
+static void check_grants(const char *kind, const char *name, const char *const *grant)
+{
+    for (; grant != NULL && *grant != NULL; grant++) {
+        depot_err err = { 0 };
+        if (!grant_check(*grant, &err)) {
+            host_check_problem(kind, name, "grant", &err);
+        }
+    }
+}
+
+static void check_all_grants(depot_ctx *ctx)
+{
+    const app_lua_options     *lua = depot_section_get(ctx, "lua", NULL);
+    const app_handler_options *h;
+    const char                *name;
+
+    check_grants("lua", NULL, lua->grant);
+    for (size_t it = 0; (h = depot_section_next(ctx, "handler", &it, &name)) != NULL;) {
+        check_grants("handler", name, h->grant);
+    }
+}
+
 static void problem(void *arg, const char *name, const char *option, const depot_err *err)
 {
     host_check_problem(arg, name, option, err);
@@ -151,6 +176,7 @@ bool app_core_check(depot_ctx *ctx, depot_err *err)
     if (!api_check_routes(ctx->host, &plugin, err)) {
         host_check_problem("plugin", plugin, NULL, err);
     }
+    check_all_grants(ctx);
     checked = ctx; /* from here on every problem is reported with its place, too */
     sched_check(&sched, problem, schedule);
     events_check(&events, problem, hook);

@@ -68,6 +68,16 @@ static const depot_field lua_options[] = {
     DEPOT_OPT_SIZE(app_lua_options, memory, "64MiB", 1 << 20, 4LL << 30, .doc = "memory that one script may have; those of one worker together may have four times as much"),
     DEPOT_OPT_DURATION(app_lua_options, cpu, "10s", 10, 3600000, .doc = "processor time that a script may take between two waits"),
     DEPOT_OPT_DURATION(app_lua_options, timeout, "60s", 10, 86400000, .doc = "deadline of a script that states none"),
+    DEPOT_OPT_LIST(app_lua_options, grant, NULL, .flags = DEPOT_RELOADABLE,
+        .doc = "what every script may reach outside when it says that it needs it: http:HOST, http:HOST:PORT, http, "
+               "exec:/PATH, exec"),
+};
+
+static const depot_field handler_options[] = {
+    DEPOT_OPT_LIST(app_handler_options, types, NULL, .flags = DEPOT_RELOADABLE,
+        .doc = "job types, or files such as hooks/dumps.lua, * and ? as in a shell; without it NAME itself"),
+    DEPOT_OPT_LIST(app_handler_options, grant, NULL, .flags = DEPOT_RELOADABLE,
+        .doc = "what these scripts may reach outside: http:HOST, http:HOST:PORT, http, exec:/PATH, exec"),
 };
 
 static const depot_section own_sections[] = {
@@ -75,6 +85,7 @@ static const depot_section own_sections[] = {
     { "database", false, sizeof(app_database_options), DEPOT_TABLE(database_options), "PostgreSQL, the only truth for state" },
     { "log", false, sizeof(app_log_options), DEPOT_TABLE(log_options), "the log on standard output" },
     { "lua", false, sizeof(app_lua_options), DEPOT_TABLE(lua_options), "operators' scripts and the processes that run them" },
+    { "handler", true, sizeof(app_handler_options), DEPOT_TABLE(handler_options), "what some scripts are allowed" },
 };
 
 static const depot_field schedule_payload[] = {

@@ -38,10 +38,12 @@ int app_check(const app_paths *paths)
     conf_problems                            *problems = conf_problems_new(arena);
     host_env                                  env = { 0 };
     const conf                               *c = NULL;
+    DEPOT_AUTO(depot_buf_free) depot_buf      warnings = { 0 };
 
     host *h = app_open(arena, paths, &env, problems, &c);
-    bool  scripts_ok = scripts_check(paths->lua_dirs, problems);
+    bool  scripts_ok = scripts_check(paths->lua_dirs, app_grants(arena, c), problems, &warnings);
     print_problems(problems);
+    fputs(warnings.len == 0 ? "" : warnings.data, stderr);
     bool ok = scripts_ok && conf_problem_count(problems) == 0;
     if (ok) {
         printf("%s: configuration is fine\n", paths->conf_dir);

@@ -59,7 +59,7 @@ bool app_reload(app *a, conf_problems *problems);          /* reload.c */
 bool app_wait(app *a, int64_t ms);                         /* false: a stop is wanted */
 bool app_database_start(app *a, depot_err *err) DEPOT_MUST_USE; /* database.c: reachable, migrated, roles looked at */
 void app_database_stop(app *a);
-scripts_options app_scripts_options(const app *a, const conf *c); /* boot.c */
+scripts_options app_scripts_options(const app *a, const conf *c, depot_arena *arena); /* boot.c */
 const char *const *app_migration_sets(app *a, depot_arena *arena);
 
 extern const action_ops app_actions;    /* actions.c */

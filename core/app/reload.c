@@ -34,7 +34,7 @@ bool app_reload(app *a, conf_problems *problems)
         depot_arena_free(arena);
         return false;
     }
-    const scripts_options scripts = app_scripts_options(a, c);
+    const scripts_options scripts = app_scripts_options(a, c, arena);
     if (!scripts_reload(&scripts, &err)) {
         add_script_problem(a, &err, problems);
         depot_arena_free(arena);

@@ -46,14 +46,20 @@ static void check_config(doctor *d)
     const conf       *configuration = NULL;
     app_paths         paths;
     depot_err         err = { 0 };
+    DEPOT_AUTO(depot_buf_free) depot_buf warnings = { 0 };
 
     if (!app_find_paths(d->arena, &places, &paths, &err)) {
         found(d, "configuration", fail, err.msg, err.hint, NULL);
         return;
     }
-    host_free(app_open(d->arena, &paths, &env, problems, &configuration));
-    bool   compiled = scripts_check(paths.lua_dirs, problems);
+    host  *h = app_open(d->arena, &paths, &env, problems, &configuration);
+    bool   compiled = scripts_check(paths.lua_dirs, app_grants(d->arena, configuration), problems, &warnings);
     size_t n = conf_problem_count(problems);
+    host_free(h);
+    if (warnings.len > 0) {
+        found(d, "grants", warn, depot_strdup(d->arena, warnings.data),
+              "calls for what is not granted fail with CAPABILITY", "depotctl config check");
+    }
     if (n == 0 && compiled) {
         found(d, "configuration", ok, paths.conf_dir, NULL, NULL);
         return;

@@ -57,6 +57,9 @@ int local_doctor(ctl *c, const verb_call *call);
 int local_completion(ctl *c, const verb_call *call);
 int local_docs(ctl *c, const verb_call *call);
 int local_help(ctl *c, const verb_call *call);
+int local_lua_check(ctl *c, const verb_call *call);
+int local_lua_run(ctl *c, const verb_call *call);
+int local_lua_test(ctl *c, const verb_call *call);
 int local_version(ctl *c, const verb_call *call);
 
 /* ---- documents (document.c and its neighbours) ---- */

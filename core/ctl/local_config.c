@@ -11,7 +11,7 @@
 /* ---- check ---- */
 int local_config_check(ctl *c, const verb_call *call)
 {
-    DEPOT_AUTO(depot_buf_free) depot_buf out = { 0 };
+    DEPOT_AUTO(depot_buf_free) depot_buf out = { 0 }, warnings = { 0 };
     const char                          *dir = depot_json_get_str(call->args, "dir", c->options.conf_dir);
     const app_options                    places = { .state_dir = c->options.state_dir, .conf_dir = dir };
     conf_problems                       *problems = conf_problems_new(c->arena);
@@ -25,8 +25,10 @@ int local_config_check(ctl *c, const verb_call *call)
     }
     /* a host of its own: this folder may name other plugins than the one that depotctl has loaded for its verbs */
     host *h = app_open(c->arena, &paths, &env, problems, &configuration);
-    bool  fine = scripts_check(paths.lua_dirs, problems) && conf_problem_count(problems) == 0;
+    bool  fine = scripts_check(paths.lua_dirs, app_grants(c->arena, configuration), problems, &warnings) &&
+                conf_problem_count(problems) == 0;
     host_free(h);
+    fputs(warnings.len == 0 ? "" : warnings.data, stderr);
     if (c->options.json) {
         depot_json_write(&out, depot_json_pack(c->arena, "{s:b, s:s, s:o}", "ok", (int)fine, "dir", paths.conf_dir,
                                                "problems", conf_problems_json(c->arena, problems)));

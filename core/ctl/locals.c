@@ -40,6 +40,18 @@ static const depot_field docs[] = {
     { .name = "plugin", .type = DEPOT_T_STRING, .doc = "samples: only the file of this plugin" },
     { .name = NULL },
 };
+static const depot_field lua_files[] = {
+    { .name = "file", .type = DEPOT_T_LIST, .doc = "scripts; without one all of the script folders" },
+    { .name = NULL },
+};
+static const depot_field lua_run[] = {
+    { .name = "file", .type = DEPOT_T_STRING, .flags = DEPOT_REQUIRED, .doc = "the script" },
+    { .name = "args", .type = DEPOT_T_STRING, .def = "{}", .doc = "its argument, or the job's arguments, as JSON" },
+    { .name = "job", .type = DEPOT_T_STRING, .doc = "which job, when the file declares several" },
+    { .name = "grant", .type = DEPOT_T_LIST, .doc = "what it may reach besides what conf.d grants: http:HOST, exec:/PATH" },
+    { .name = "limit", .type = DEPOT_T_DURATION, .def = "60s", .min = 1, .max = 86400000, .doc = "deadline" },
+    { .name = NULL },
+};
 static const depot_field help[] = {
     { .name = "verb", .type = DEPOT_T_LIST, .doc = "words of a verb or of a group" },
     { .name = NULL },
@@ -77,6 +89,13 @@ const ctl_local ctl_locals[] = {
     { .cli = "docs <what>", .fields = docs, .run = local_docs,
       .doc = "reference generated from the tables of core and plugins" },
     { .cli = "help [verb]...", .fields = help, .run = local_help, .doc = "what a verb does and takes" },
+    { .cli = "lua check [file]...", .fields = lua_files, .run = local_lua_check,
+      .doc = "compile and declare scripts: syntax, declarations, names that do not exist, needs that are not granted; exit status 78 "
+             "for any fault" },
+    { .cli = "lua run <file>", .fields = lua_run, .run = local_lua_run,
+      .doc = "run one script, or the job that it declares, without a daemon; the database is DATABASE_URL, if it is set" },
+    { .cli = "lua test [file]...", .fields = lua_files, .run = local_lua_test,
+      .doc = "run tests of scripts (*_test.lua) against fakes; exit status 1 when one fails" },
     { .cli = "version", .run = local_version, .doc = "version of depotctl and of the plugin interface" },
 };
 const size_t ctl_locals_n = DEPOT_N(ctl_locals);

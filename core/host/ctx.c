@@ -235,24 +235,7 @@ void depot_loop_stop(depot_loop *l)
     free(l);
 }
 
-enum { EXEC_TIMEOUT_MS = 60000, EXEC_OUTPUT_MAX = 1 << 20, EXEC_ENV_MAX = 64 };
-
-static const char *const *exec_env(depot_arena *arena, const char *const *extra)
-{
-    const char **env = depot_alloc(arena, (EXEC_ENV_MAX + 4) * sizeof(*env));
-    const char  *zone = getenv("TZ");
-    size_t       n = 0;
-
-    env[n++] = "PATH=/usr/local/bin:/usr/bin:/bin";
-    env[n++] = "LANG=C.UTF-8";
-    if (zone != NULL) {
-        env[n++] = depot_strf(arena, "TZ=%s", zone);
-    }
-    for (size_t i = 0; extra != NULL && extra[i] != NULL && i < EXEC_ENV_MAX; i++) {
-        env[n++] = extra[i];
-    }
-    return env;
-}
+enum { EXEC_TIMEOUT_MS = 60000, EXEC_OUTPUT_MAX = 1 << 20 };
 
 bool depot_exec_run(depot_ctx *ctx, depot_arena *arena, const depot_exec *exec, depot_exec_result *out, depot_err *err)
 {
@@ -263,14 +246,14 @@ bool depot_exec_run(depot_ctx *ctx, depot_arena *arena, const depot_exec *exec, 
     while (exec->env != NULL && exec->env[n_env] != NULL) {
         n_env++;
     }
-    if (n_env > EXEC_ENV_MAX) {
-        return DEPOT_FAIL(err, LIMIT, "%zu variables are more than a program is given: %d", n_env, EXEC_ENV_MAX);
+    if (n_env > CHILD_ENV_MAX) {
+        return DEPOT_FAIL(err, LIMIT, "%zu variables are more than a program is given: %d", n_env, CHILD_ENV_MAX);
     }
     if (exec->argv == NULL || exec->argv[0] == NULL || exec->argv[0][0] != '/') {
         return DEPOT_FAIL(err, INVALID, "a program to run needs an absolute path");
     }
     spec.argv = exec->argv;
-    spec.env = exec_env(arena, exec->env);
+    spec.env = child_env(arena, exec->env);
     spec.cwd = exec->cwd == NULL ? ctx->host->env->state_dir : exec->cwd;
     spec.no_new_privs = true;
     bool ok = child_run(arena, &spec, exec->input, exec->input_len, exec->output_max == 0 ? EXEC_OUTPUT_MAX : exec->output_max,

@@ -146,8 +146,8 @@ static const struct table_rule {
       { MEMBER(depot_route, path), MEMBER(depot_route, method), MEMBER(depot_route, fn), MEMBER(depot_route, doc) },
       "has no method, path, function or doc" },
     { TABLE(lua), sizeof(depot_lua_fn),
-      { MEMBER(depot_lua_fn, name), MEMBER(depot_lua_fn, signature), MEMBER(depot_lua_fn, fn), MEMBER(depot_lua_fn, doc) },
-      "has no name, signature, function or doc" },
+      { MEMBER(depot_lua_fn, name), MEMBER(depot_lua_fn, signature), MEMBER(depot_lua_fn, doc) },
+      "has no name, signature or doc" },
     { TABLE(metrics), sizeof(depot_metric), { MEMBER(depot_metric, name), MEMBER(depot_metric, doc) }, "has no name or no doc" },
 };
 

@@ -354,6 +354,9 @@ int bind_call_fn(lua_State *L)
     int             n = lua_gettop(L);
 
     run_may_wait(L);
+    if (r->engine->opt.offline) {
+        return fail_raisef(L, DEPOT_E_UNAVAILABLE, "depot.%s works in the daemon only", fn->row->name);
+    }
     if (n > (int)fn->sig.n) {
         return fail_raisef(L, DEPOT_E_INVALID, "depot.%s takes at most %zu arguments, not %d", fn->row->name, fn->sig.n,
                            n);

@@ -1,4 +1,6 @@
 /* bind_core.c - the functions of depot.* that belong to the core, and the table depot itself. */
+#include <openssl/evp.h>
+#include <openssl/hmac.h>
 #include <string.h>
 
 #include "lua/run.h"
@@ -144,6 +146,23 @@ static int uuid(lua_State *L)
     return 1;
 }
 
+static int hmac_sha256(lua_State *L)
+{
+    size_t      key_n, n;
+    const char *key = luaL_checklstring(L, 1, &key_n), *text = luaL_checklstring(L, 2, &n);
+    uint8_t     digest[EVP_MAX_MD_SIZE];
+    unsigned    size = 0;
+    char        hex[2 * EVP_MAX_MD_SIZE + 1];
+
+    luaL_argcheck(L, key_n <= INT32_MAX, 1, "too long");
+    if (HMAC(EVP_sha256(), key, (int)key_n, (const uint8_t *)text, n, digest, &size) == NULL) {
+        return luaL_error(L, "the digest cannot be computed");
+    }
+    depot_hex(digest, size, hex);
+    lua_pushstring(L, hex);
+    return 1;
+}
+
 static int json_encode(lua_State *L)
 {
     run *r = vm_run(L);
@@ -185,18 +204,27 @@ static bool emit(depot_ctx *ctx, depot_call *call, depot_err *err)
 
 const depot_lua_fn bind_rows[] = {
     { "event.emit", "(name: string, payload?: table)", DEPOT_LUA_WRITE, emit,
-      "Emits an event; when it returns, the durable hooks of the event are recorded." },
+      "Emits an event; when it returns, the durable hooks of the event are recorded.", NULL },
 };
 const size_t bind_row_count = DEPOT_N(bind_rows);
 
 const core_fn bind_core_fns[] = {
     { "array", "(t?: table): table", value_array,
       "Marks a table as an array, so that it is [] in JSON even when empty." },
+    { "exec",
+      "(spec: {[integer]: string, stdin?: string, timeout?: string|number, max_output?: integer, cwd?: string, "
+      "env?: table<string, string>}): {status: integer, signal?: integer, out: string, err: string, truncated: boolean}",
+      bind_exec,
+      "Runs a program by its whole path, without a shell; needs the capability exec:/PATH. It is killed with all that it "
+      "has started at the deadline. A status other than 0 is no error." },
     { "fail", "(err: {code: string, message: string, hint?: string, retry?: string})", fail_depot_fail,
       "Raises an error of the script's own code; retry is \"no\", \"safe\" (tried again, the default) or "
       "\"uncertain\"." },
+    { "hmac_sha256", "(key: string, text: string): string", hmac_sha256,
+      "The HMAC-SHA-256 of a text, in hex: what receivers of webhooks check." },
     { "job",
-      "(name: string): fun(def: {run: fun(job: depot.Job): any, timeout?: string|number, max_attempts?: integer})",
+      "(name: string): fun(def: {run: fun(job: depot.Job): any, args?: table<string, string|depot.Arg>, "
+      "args_extra?: boolean, needs?: string[], timeout?: string|number, max_attempts?: integer})",
       bind_job_declare, "Declares, at the top of a handler's file, what runs jobs of this type." },
     { "json.decode", "(text: string): any", json_decode, "The value of a JSON text; null becomes depot.null." },
     { "json.encode", "(value: any): string", json_encode, "Compact JSON with sorted keys." },
@@ -204,6 +232,9 @@ const core_fn bind_core_fns[] = {
     { "log.error", "(message: any, fields?: table)", log_error, "Writes to the log: a human must act." },
     { "log.info", "(message: any, fields?: table)", log_info, "Writes to the log: a change of state." },
     { "log.warn", "(message: any, fields?: table)", log_warn, "Writes to the log: healed itself, or degraded." },
+    { "needs", "(capabilities: string[])", bind_needs,
+      "States, at the top of a hook's or schedule's file, what it reaches outside: \"http:api.example.org\", "
+      "\"exec:/usr/bin/convert\"; conf.d must grant it." },
     { "now", "(): number", now, "Seconds since 1970, with microseconds." },
     { "sleep", "(duration: string|number)", sleep_for, "Waits: \"500ms\", \"10s\", or a number of seconds." },
     { "try", "(f: fun(...): ..., ...): ...", try, "Calls f; its results, or nil and the error as a table." },
@@ -291,9 +322,17 @@ void bind_open(lua_State *L)
     int root = lua_gettop(L);
     add_fns(L, root, bind_core_fns, bind_core_count);
     add_fns(L, root, bind_db_fns, bind_db_count);
+    add_fns(L, root, bind_http_fns, bind_http_count);
+    if (e->opt.offline) {
+        add_fns(L, root, bind_test_fns, bind_test_count);
+    }
     for (size_t i = 0; i < e->n_bound; i++) {
+        const depot_lua_fn *row = e->bound[i].row;
+        if ((row->flags & DEPOT_LUA_JOB) != 0) {
+            continue; /* a method of the job object */
+        }
         lua_pushlightuserdata(L, &e->bound[i]);
-        lua_pushcclosure(L, bind_call_fn, 1);
+        lua_pushcclosure(L, row->sql == NULL ? bind_call_fn : bind_sql_fn, 1);
         set_path(L, root, e->bound[i].row->name);
     }
     value_push_null(L);

@@ -112,10 +112,10 @@ static int blocking_push(lua_State *L, depot_call *call)
     return statement_push(L, &b->st);
 }
 
-static const depot_lua_fn blocking_row = { "db", "()", 0, blocking_sql, "" };
+static const depot_lua_fn blocking_row = { .name = "db", .signature = "()", .fn = blocking_sql };
 static const bound_fn     blocking_fn = { .row = &blocking_row, .push = blocking_push };
 
-static int run_blocking(lua_State *L, run *r, shape want)
+static int run_blocking(lua_State *L, run *r, statement_reader *read, const void *arg)
 {
     db_pool *pool = host_environment(r->engine->opt.host)->db;
 
@@ -128,7 +128,7 @@ static int run_blocking(lua_State *L, run *r, shape want)
     blocking   *b = depot_alloc(depot_call_arena(call), sizeof(*b));
     b->pool = pool;
     *bind_call_place(call) = b;
-    statement_read(L, depot_call_arena(call), want, &b->st);
+    read(L, depot_call_arena(call), arg, &b->st);
     return bind_call_start(L, call);
 }
 
@@ -153,18 +153,29 @@ static run *ready(lua_State *L)
     return r;
 }
 
-static int run_statement(lua_State *L, shape want)
+int statement_run(lua_State *L, statement_reader *read, const void *arg)
 {
-    drop_self(L);
     run *r = ready(L);
+
     if (!lua_isyieldable(L)) {
-        return run_blocking(L, r, want);
+        return run_blocking(L, r, read, arg);
     }
     db_op *d = db_op_new(r);
-    statement_read(L, d->arena, want, &d->st);
+    read(L, d->arena, arg, &d->st);
     const db_query q = query_of(d);
     d->request = r->db != NULL ? db_tx_sql(r->db, &q) : db_async_sql(r->engine->opt.db, NULL, &q);
     return run_wait(L, &d->base);
+}
+
+static void read_text(lua_State *L, depot_arena *arena, const void *want, statement *out)
+{
+    statement_read(L, arena, *(const shape *)want, out);
+}
+
+static int run_statement(lua_State *L, shape want)
+{
+    drop_self(L);
+    return statement_run(L, read_text, &want);
 }
 
 static int db_value(lua_State *L)
@@ -271,7 +282,7 @@ static int begun(lua_State *L, int status, lua_KContext context)
     return after_body(L, lua_pcallk(L, 1, LUA_MULTRET, 0, 0, after_body), 0);
 }
 
-static int db_tx(lua_State *L)
+int bind_db_tx(lua_State *L)
 {
     drop_self(L);
     luaL_checktype(L, 1, LUA_TFUNCTION);
@@ -295,7 +306,7 @@ const core_fn bind_db_fns[] = {
     { "db.row", "(sql: string, ...): table?", db_row,
       "The first row as {column = value}, with depot.null for null; nil if there is none." },
     { "db.rows", "(sql: string, ...): table[]", db_rows, "All rows." },
-    { "db.tx", "(f: fun(tx: table): ..., opts?: {read_only?: boolean, serializable?: boolean}): ...", db_tx,
+    { "db.tx", "(f: fun(tx: table): ..., opts?: {read_only?: boolean, serializable?: boolean}): ...", bind_db_tx,
       "Runs f in a transaction: committed when f returns, rolled back when it raises." },
     { "db.value", "(sql: string, ...): any", db_value, "The first column of the first row; nil for null or no row." },
 };

@@ -2,19 +2,18 @@
 #include <string.h>
 
 #include "lua/run.h"
+#include "lua/shape.h"
 
 #define JOB_META "depot.job"
 
 enum { NAME_BYTES_MAX = 200, ATTEMPTS_MAX = 1000 };
 
-typedef struct declaration {
-    int64_t timeout_ms, max_attempts;
-} declaration;
+#define SNOOZE_MAX_MS (366LL * 86400000)
 
 /* Stack 1: the table. Unknown keys are mistakes that nobody would see. */
 static void check_keys(lua_State *L)
 {
-    static const char *const known[] = { "max_attempts", "run", "timeout" };
+    static const char *const known[] = { "args", "args_extra", "max_attempts", "needs", "run", "timeout" };
 
     lua_pushnil(L);
     while (lua_next(L, 1) != 0) {
@@ -32,35 +31,57 @@ static void check_keys(lua_State *L)
     }
 }
 
-static declaration read_declaration(lua_State *L)
+static int64_t read_attempts(lua_State *L)
 {
-    declaration d = { 0 };
+    int     is_integer;
+    int64_t n = lua_tointegerx(L, -1, &is_integer);
 
+    luaL_argcheck(L, is_integer && n >= 1 && n <= ATTEMPTS_MAX, 1, "max_attempts must be an integer from 1 to 1000");
+    return n;
+}
+
+static const depot_field *read_args(lua_State *L, depot_arena *arena)
+{
+    depot_err          err = { 0 };
+    const depot_field *fields = NULL;
+
+    luaL_argcheck(L, lua_istable(L, -1), 1, "args must be a table");
+    if (!shape_read(arena, value_json(L, -1, arena), &fields, &err)) {
+        fail_raise(L, &err);
+    }
+    return fields;
+}
+
+/* Stack 1: the table. */
+static void read_declaration(lua_State *L, depot_arena *arena, handler *out)
+{
     luaL_checktype(L, 1, LUA_TTABLE);
     check_keys(L);
     if (lua_getfield(L, 1, "timeout") != LUA_TNIL) {
-        d.timeout_ms = bind_duration(L, lua_gettop(L), "timeout");
-        luaL_argcheck(L, d.timeout_ms > 0, 1, "timeout must be more than 0");
+        out->timeout_ms = bind_duration(L, lua_gettop(L), "timeout");
+        luaL_argcheck(L, out->timeout_ms > 0, 1, "timeout must be more than 0");
     }
     if (lua_getfield(L, 1, "max_attempts") != LUA_TNIL) {
-        int is_integer;
-        d.max_attempts = lua_tointegerx(L, -1, &is_integer);
-        luaL_argcheck(L, is_integer && d.max_attempts >= 1 && d.max_attempts <= ATTEMPTS_MAX, 1,
-                      "max_attempts must be an integer from 1 to 1000");
+        out->max_attempts = read_attempts(L);
     }
-    luaL_argcheck(L, lua_getfield(L, 1, "run") == LUA_TFUNCTION, 1, "run must be a function");
-    return d;
+    if (lua_getfield(L, 1, "args") != LUA_TNIL) {
+        out->args = read_args(L, arena);
+    }
+    if (lua_getfield(L, 1, "needs") != LUA_TNIL) {
+        out->needs = bind_needs_read(L, lua_gettop(L), arena);
+    }
+    lua_getfield(L, 1, "args_extra");
+    out->args_extra = lua_toboolean(L, -1);
 }
 
-static void add_handler(lua_State *L, run *r, const char *name, const declaration *d)
+static void add_handler(lua_State *L, run *r, const handler *declared)
 {
-    engine       *e = r->engine;
-    const source *file = sources_find(e->opt.sources, r->name);
+    engine *e = r->engine;
 
     for (size_t i = 0; i < e->n_handlers; i++) {
-        if (strcmp(e->handlers[i].name, name) == 0) {
-            fail_raisef(L, DEPOT_E_CONFLICT, "the job %s is declared twice: in %s and in %s", name, e->handlers[i].file,
-                        r->name);
+        if (strcmp(e->handlers[i].name, declared->name) == 0) {
+            fail_raisef(L, DEPOT_E_CONFLICT, "the job %s is declared twice: in %s and in %s", declared->name,
+                        e->handlers[i].file, r->name);
         }
     }
     if (e->n_handlers == e->cap_handlers) {
@@ -72,8 +93,7 @@ static void add_handler(lua_State *L, run *r, const char *name, const declaratio
         e->handlers = more;
         e->cap_handlers = cap;
     }
-    e->handlers[e->n_handlers++] =
-        (handler){ depot_strdup(e->arena, name), file->path, file->revision, d->timeout_ms, d->max_attempts };
+    e->handlers[e->n_handlers++] = *declared;
 }
 
 /* Upvalue 1: the name. */
@@ -81,11 +101,16 @@ static int declare(lua_State *L)
 {
     run        *r = vm_run(L);
     const char *name = lua_tostring(L, lua_upvalueindex(1));
-    declaration d = read_declaration(L); /* its function is on the stack's top now */
 
     if (r->mode == RUN_DECLARE) {
-        add_handler(L, r, name, &d);
+        const source *file = sources_find(r->engine->opt.sources, r->name);
+        handler h = { .name = depot_strdup(r->engine->arena, name), .file = file->path, .revision = file->revision };
+        read_declaration(L, r->engine->arena, &h);
+        luaL_argcheck(L, lua_getfield(L, 1, "run") == LUA_TFUNCTION, 1, "run must be a function");
+        add_handler(L, r, &h);
     } else if (r->mode == RUN_HANDLER && strcmp(name, r->name) == 0) {
+        luaL_checktype(L, 1, LUA_TTABLE);
+        luaL_argcheck(L, lua_getfield(L, 1, "run") == LUA_TFUNCTION, 1, "run must be a function");
         vm_declare(L);
     }
     return 0;
@@ -132,13 +157,48 @@ static int job_fail(lua_State *L)
     return fail_depot_fail(L);
 }
 
+/* job:snooze(duration, reason?) */
+static int job_snooze(lua_State *L)
+{
+    run    *r = vm_run(L);
+    int64_t ms = bind_duration(L, 2, "duration");
+
+    luaL_argcheck(L, ms <= SNOOZE_MAX_MS, 2, "longer than a year");
+    const char *reason = luaL_optstring(L, 3, "it is to run again later");
+    if (r->token == NULL) {
+        return fail_raisef(L, DEPOT_E_UNAVAILABLE, "this run is no leased job: it cannot be snoozed");
+    }
+    r->is_snoozed = true;
+    r->snooze_ms = ms;
+    lua_newtable(L);
+    lua_pushliteral(L, SNOOZED);
+    lua_setfield(L, -2, "code");
+    lua_pushstring(L, reason);
+    lua_setfield(L, -2, "message");
+    lua_replace(L, 1);
+    lua_settop(L, 1);
+    return fail_depot_fail(L);
+}
+
 void bind_job_open(lua_State *L)
 {
-    static const luaL_Reg methods[] = { { "log", bind_job_log }, { "fail", job_fail }, { NULL, NULL } };
+    static const luaL_Reg methods[] = {
+        { "checkpoint", bind_sql_checkpoint }, { "fail", job_fail },      { "log", bind_job_log },
+        { "snooze", job_snooze },              { "tx", bind_sql_job_tx }, { NULL, NULL },
+    };
+    const engine *e = vm_of(L)->engine;
 
     luaL_newmetatable(L, JOB_META);
     lua_newtable(L);
     luaL_setfuncs(L, methods, 0);
+    for (size_t i = 0; i < e->n_bound; i++) {
+        const depot_lua_fn *row = e->bound[i].row;
+        if ((row->flags & DEPOT_LUA_JOB) != 0) {
+            lua_pushlightuserdata(L, &e->bound[i]);
+            lua_pushcclosure(L, bind_sql_fn, 1);
+            lua_setfield(L, -2, strchr(row->name, '.') + 1);
+        }
+    }
     sandbox_seal(L);
     lua_setfield(L, -2, "__index");
     lua_pushboolean(L, false);

@@ -97,6 +97,7 @@ int statement_push(lua_State *L, const statement *st)
     case SHAPE_COUNT:
         lua_pushinteger(L, rows == NULL ? 0 : depot_rows_affected(rows));
         return 1;
+    case SHAPE_LEASE:
     case SHAPE_VALUE:
         if (n == 0 || depot_rows_cols(rows) == 0) {
             lua_pushnil(L);
@@ -105,6 +106,9 @@ int statement_push(lua_State *L, const statement *st)
         push_value(L, rows, 0, 0);
         if (value_is_null(L, -1)) {
             lua_pushnil(L);
+        }
+        if (st->want == SHAPE_LEASE && !lua_toboolean(L, -1)) {
+            return fail_raisef(L, DEPOT_E_LEASE_LOST, "the lease of %s has passed to somebody else", vm_run(L)->label);
         }
         return 1;
     case SHAPE_ROW:

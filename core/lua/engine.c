@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "lua/http.h"
 #include "lua/run.h"
 
 enum { IDLE_STATES_MAX = 64, TURN_MS = 500, ENGINE_SHARES = 4 /* all scripts together, in limits of one */ };
@@ -117,7 +118,9 @@ static void run_end(run *r)
                                 .where = r->ok ? "" : r->where,
                                 .trace = r->ok || r->trace.data == NULL ? "" : r->trace.data,
                                 .cpu_us = r->cpu_us,
-                                .wall_us = depot_now_us() - r->started_us };
+                                .wall_us = depot_now_us() - r->started_us,
+                                .snoozed = !r->ok && r->is_snoozed && strcmp(depot_err_id(&r->err), SNOOZED) == 0,
+                                .delay_ms = r->snooze_ms };
     e->opt.done(e->opt.arg, r->id, &res);
     run_free(r);
 }
@@ -282,7 +285,22 @@ static bool parse_arg(run *r, const run_spec *spec, depot_err *err)
     if (r->arg == NULL) {
         return depot_wrap(err, "argument of %s", r->label);
     }
+    if (r->mode == RUN_HANDLER) { /* nothing that the script has to see */
+        r->token = depot_strdup(r->arena, depot_json_get_str(r->arg, "token", NULL));
+        depot_json_unset(r->arg, "token");
+        r->job_id = depot_strdup(r->arena, depot_json_get_str(r->arg, "id", NULL));
+    }
     return true;
+}
+
+static const handler *find_handler(const engine *e, const char *name)
+{
+    for (size_t i = 0; i < e->n_handlers; i++) {
+        if (strcmp(e->handlers[i].name, name) == 0) {
+            return &e->handlers[i];
+        }
+    }
+    return NULL;
 }
 
 run *run_new(engine *e, const run_spec *spec, depot_err *err)
@@ -294,6 +312,8 @@ run *run_new(engine *e, const run_spec *spec, depot_err *err)
     r->arena = depot_arena_new();
     r->id = spec->id;
     r->mode = spec->mode;
+    r->handler = spec->mode == RUN_HANDLER ? find_handler(e, spec->name) : NULL;
+    r->needs = r->handler == NULL ? NULL : r->handler->needs;
     r->name = depot_strdup(r->arena, spec->name);
     r->label = depot_strdup(r->arena, spec->label == NULL ? spec->name : spec->label);
     r->started_us = depot_now_us();
@@ -367,6 +387,9 @@ static bool bind_one(engine *e, depot_ctx *ctx, const depot_lua_fn *row, depot_e
             return DEPOT_FAIL(err, PLUGIN, "the function depot.%s is offered twice", row->name);
         }
     }
+    if ((row->fn == NULL) == (row->sql == NULL) || (row->sql == NULL && (row->flags & DEPOT_LUA_JOB) != 0)) {
+        return DEPOT_FAIL(err, PLUGIN, "depot.%s must have a function or a statement, a method of jobs a statement", row->name);
+    }
     bound_fn *fn = &e->bound[e->n_bound];
     fn->ctx = ctx;
     fn->row = row;
@@ -436,6 +459,7 @@ void engine_free(engine *e)
         return;
     }
     engine_drop_idle(e);
+    http_close(e);
     uv_close((uv_handle_t *)e->wall, free_handle);
     turn_close(e);
     deadline_fini(&e->deadline);

@@ -33,7 +33,9 @@ typedef struct engine_options {
     uv_loop_t       *loop;
     host            *host;    /* its plugins' functions are offered; NULL: none */
     const sources   *sources; /* kept by reference */
+    bool             offline; /* depotctl lua: functions of plugins refuse, methods of the job only log; depot.test is there */
     struct db_async *db;      /* NULL: depot.db says that there is none */
+    const depot_json *grants; /* see grant.h; NULL: none */
     int64_t          memory_max, cpu_max_ms;
     int64_t          slice_us; /* a script that computes for longer gives others their turn; 0: never */
     size_t           result_max;
@@ -61,6 +63,9 @@ size_t engine_overdue(const engine *e); /* abandoned calls that still occupy a t
 typedef struct handler {
     const char *name, *file, *revision;
     int64_t     timeout_ms, max_attempts; /* 0: default */
+    const struct depot_field *args;       /* what its arguments are; NULL: anything */
+    bool                      args_extra; /* others may be given besides */
+    const char *const        *needs;      /* capabilities, see grant.h; ended by NULL; NULL: none */
 } handler;
 /* Compiles every file, then takes the declarations of those below handlers/. Reports each fault; false if there was
  * one. */

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "lua/grant.h"
 #include "lua/supervise.h"
 
 enum { FIELDS_MAX = 6 };
@@ -18,6 +19,8 @@ static void read_result(depot_arena *arena, const depot_json *head, const char *
     out->wall_us = depot_json_get_int(head, "wall_us", 0);
     out->where = depot_json_get_str(head, "where", "");
     out->trace = depot_json_get_str(head, "trace", "");
+    out->snoozed = depot_json_get(head, "delay_ms") != NULL;
+    out->delay_ms = depot_json_get_int(head, "delay_ms", 0);
     out->json = out->ok ? depot_strndup(arena, text, n) : "null";
     if (!out->ok) {
         wire_get_err(head, &out->err);
@@ -71,10 +74,35 @@ static void take_handlers(generation *g, const depot_json *list)
     g->n_handlers = n;
 }
 
+/* Once for each new set of scripts. */
+static void warn_of_needs(const generation *g, const depot_json *handlers)
+{
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    const char                               *text = g->opt.grants == NULL ? "{}" : g->opt.grants;
+    depot_err                                 ignored = { 0 };
+    const depot_json                         *grants = depot_json_parse(arena, text, strlen(text), &ignored); /* ours */
+
+    for (size_t i = 0; i < depot_json_len(handlers); i++) {
+        const depot_json *row = depot_json_at(handlers, i), *needs = depot_json_get(row, "needs");
+        const char       *name = depot_json_get_str(row, "name", "");
+        for (size_t k = 0; k < depot_json_len(needs); k++) {
+            const char *need = depot_json_string(depot_json_at(needs, k), NULL);
+            if (!grants_meet(grants, name, need)) {
+                log_write("lua", DEPOT_LOG_WARN, "handler.not_granted",
+                          "the job %s (%s) needs %s, which conf.d does not grant: such calls will fail", name,
+                          depot_json_get_str(row, "file", ""), need);
+            }
+        }
+    }
+}
+
 static void on_ready(worker_proc *w, const depot_json *head)
 {
     scripts *s = w->scripts;
 
+    if (!w->gen->ready) {
+        warn_of_needs(w->gen, depot_json_get(head, "handlers"));
+    }
     pthread_mutex_lock(&s->lock);
     w->state = WORKER_READY;
     w->state_ms = w->beat_ms = depot_now_ms();

@@ -67,6 +67,22 @@ static bool declare_one(engine *e, const source *file, run *probe)
     return ok;
 }
 
+/* Without a daemon they can be tried, where they are not in use already. */
+static bool declare_examples(engine *e, void (*fault)(void *arg, const char *file, int line, const depot_err *err), void *arg)
+{
+    bool all_ok = true;
+
+    for (size_t i = 0; i < e->opt.sources->n; i++) {
+        const source *file = &e->opt.sources->files[i];
+        run           probe = { 0 };
+        if (source_is_example(file) && !declare_one(e, file, &probe) && probe.err.code != DEPOT_E_CONFLICT) {
+            all_ok = false;
+            fault(arg, file->path, 0, &probe.err);
+        }
+    }
+    return all_ok;
+}
+
 bool engine_load(engine *e, void (*fault)(void *arg, const char *file, int line, const depot_err *err), void *arg)
 {
     const sources *s = e->opt.sources;
@@ -83,7 +99,7 @@ bool engine_load(engine *e, void (*fault)(void *arg, const char *file, int line,
         place_of(probe.where, file->path, &line);
         fault(arg, file->path, line, &probe.err);
     }
-    return all_ok;
+    return e->opt.offline ? declare_examples(e, fault, arg) && all_ok : all_ok;
 }
 
 size_t engine_handlers(const engine *e)

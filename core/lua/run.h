@@ -13,6 +13,8 @@
 #include "lua/engine.h"
 #include "lua/signature.h"
 
+#define SNOOZED "SNOOZED" /* the code of the error that job:snooze raises */
+
 typedef struct run run;
 typedef struct op op;
 
@@ -56,7 +58,12 @@ struct run {
     uint64_t     id;
     run_mode     mode;
     const char  *name, *label;
-    const depot_json *arg; /* NULL: none */
+    const handler *handler; /* that runs; NULL: no handler does */
+    depot_json    *arg;     /* NULL: none */
+    const char    *job_id, *token; /* of the job that runs; NULL: none */
+    bool           is_snoozed;     /* job:snooze was called: its error, if it ends the run, means that */
+    int64_t        snooze_ms;
+    const char *const *needs; /* capabilities that it has stated; NULL: none */
     volatile sig_atomic_t killed; /* kill_reason */
     int64_t      started_us, deadline_ms, cpu_us;
     op          *op;        /* waits for it; NULL: runs, or has not begun */
@@ -94,6 +101,7 @@ struct engine {
     size_t         n_runs;
     size_t         n_busy;      /* calls on the thread pool, timers, statements: what the loop still holds */
     struct depot_call *orphans; /* calls whose script has ended */
+    struct http_loop *http;     /* NULL: no request has been made yet */
     uv_timer_t    *wall;        /* fires when the next waiting run is over its deadline */
     int64_t        wall_due_ms; /* INT64_MAX: not armed */
     int            nested;      /* steps inside of steps */
@@ -190,14 +198,30 @@ int    bind_call_start(lua_State *L, depot_call *call); /* return it */
 void **bind_call_place(depot_call *call);               /* for something of one's own, in the call's arena */
 void  *bind_call_user(depot_call *call);
 size_t bind_call_overdue(const engine *e);  /* see engine_overdue */
+int    bind_sql_fn(lua_State *L);           /* the same for a row with a statement */
+void   bind_sql_push(lua_State *L, const char *name); /* the method of that row; raises when no plugin has it */
+int    bind_sql_checkpoint(lua_State *L);   /* job:checkpoint(name, f) */
+int    bind_sql_job_tx(lua_State *L);       /* job:tx(f, opts?) */
+int    bind_db_tx(lua_State *L);            /* depot.db:tx(f, opts?) */
 int    bind_job_declare(lua_State *L);      /* depot.job(name) */
+const char *const *bind_needs_read(lua_State *L, int index, depot_arena *arena); /* a list of capabilities; raises */
+/* The options of a call that takes a table: raises at a name that is not in the list, which ends with NULL. */
+void   bind_options(lua_State *L, int index, const char *call, const char *const *known);
+/* A text without NUL in the arena; raises. */
+const char *bind_text(lua_State *L, int index, const char *what, depot_arena *arena);
+/* When a wait that the script has bounded to its field `timeout` ends, by depot_now_ms(); otherwise: after that many ms. */
+int64_t bind_due(lua_State *L, int index, int64_t otherwise);
+int    bind_exec(lua_State *L);             /* depot.exec{…} */
+int    bind_needs(lua_State *L);            /* depot.needs{…} */
+/* CAPABILITY: the script does not say that it needs this, or was not granted it. */
+bool   run_may(const run *r, const char *want, depot_err *err) DEPOT_MUST_USE;
 int    bind_job_log(lua_State *L);          /* job:log(level, message, fields?) */
 int64_t bind_duration(lua_State *L, int index, const char *what); /* "10s" or a number of seconds, in ms; raises */
 void   bind_job_open(lua_State *L);         /* methods of the job object */
 extern const depot_lua_fn bind_rows[];      /* functions of the core that are written like those of plugins */
 extern const size_t       bind_row_count;
-extern const core_fn bind_db_fns[];
-extern const size_t  bind_db_count;
+extern const core_fn bind_db_fns[], bind_http_fns[], bind_test_fns[];
+extern const size_t  bind_db_count, bind_http_count, bind_test_count;
 void bind_db_end(run *r); /* an open transaction of an ended script is rolled back */
 
 #endif

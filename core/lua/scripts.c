@@ -27,6 +27,7 @@ static bool generation_new(const scripts_options *options, generation **out, dep
     g->opt = *options;
     g->opt.exe = depot_strdup(arena, options->exe);
     g->opt.lua_dirs = depot_strdup(arena, options->lua_dirs);
+    g->opt.grants = depot_strdup(arena, options->grants);
     if (options->db != NULL) {
         g->db = *options->db;
         g->db.url = depot_strdup(arena, g->db.url);

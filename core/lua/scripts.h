@@ -15,6 +15,7 @@ typedef struct scripts_options {
     int64_t                memory_max;  /* bytes per script; those of one worker together may have four times that */
     int64_t                cpu_max_ms;  /* CPU time between two waits */
     int64_t                default_timeout_ms;
+    const char            *grants; /* what scripts may reach outside, as JSON, see grant.h; NULL: nothing */
     const db_pool_options *db; /* what workers connect to; NULL: they have no database */
     const conf            *conf; /* what workers run with; NULL: they are given none */
 } scripts_options;
@@ -44,8 +45,9 @@ bool worker_greet(int fd, const char **out_conf, depot_err *err) DEPOT_MUST_USE;
 int  worker_main(host *h, int fd);
 
 /* Compiles every script below dirs and runs the declarations of handlers/ in a sandbox: for `depotd --check`. Not for
- * the daemon: scripts_reload does the same in a worker. */
-bool scripts_check(const char *lua_dirs, conf_problems *problems);
+ * the daemon: scripts_reload does the same in a worker. Needs that the grants (JSON) do not meet become lines of
+ * warnings. */
+bool scripts_check(const char *lua_dirs, const char *grants, conf_problems *problems, depot_buf *warnings);
 /* The LuaLS annotation file for every function of every plugin and of the core. */
 void scripts_types(host *h, depot_buf *out);
 

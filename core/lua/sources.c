@@ -29,6 +29,19 @@ void sources_add(depot_arena *arena, sources *s, const char *path, const char *t
     depot_hex(digest, sizeof(digest), f->revision);
 }
 
+void sources_put(depot_arena *arena, sources *s, const char *path, const char *text, size_t n)
+{
+    size_t at = 0;
+
+    while (at < s->n && strcmp(s->files[at].path, path) != 0) {
+        at++;
+    }
+    if (at < s->n) {
+        s->files[at] = s->files[--s->n];
+    }
+    sources_add(arena, s, path, text, n);
+}
+
 static int by_path(const void *a, const void *b)
 {
     return strcmp(((const source *)a)->path, ((const source *)b)->path);
@@ -56,9 +69,22 @@ const source *sources_find(const sources *s, const char *path)
     return s->n == 0 ? NULL : bsearch(&key, s->files, s->n, sizeof(s->files[0]), by_path);
 }
 
+static bool is_below(const source *s, const char *folder)
+{
+    size_t n = strlen(s->path);
+    bool   is_test = n > 9 && strcmp(s->path + n - 9, "_test.lua") == 0;
+
+    return strncmp(s->path, folder, strlen(folder)) == 0 && !is_test;
+}
+
 bool source_is_handler(const source *s)
 {
-    return strncmp(s->path, "handlers/", 9) == 0;
+    return is_below(s, "handlers/");
+}
+
+bool source_is_example(const source *s)
+{
+    return is_below(s, "examples/");
 }
 
 /* Before sealing the list has no order yet. */

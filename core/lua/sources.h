@@ -23,8 +23,11 @@ typedef struct sources {
 bool sources_read(depot_arena *arena, const char *dirs, sources *out, depot_err *err) DEPOT_MUST_USE;
 /* Adds one file (the text is borrowed); sources_seal afterwards. */
 void          sources_add(depot_arena *arena, sources *s, const char *path, const char *text, size_t n);
+/* Likewise, in place of the one that has this path. */
+void          sources_put(depot_arena *arena, sources *s, const char *path, const char *text, size_t n);
 void          sources_seal(sources *s); /* sorts and computes revision */
 const source *sources_find(const sources *s, const char *path);
-bool          source_is_handler(const source *s); /* below handlers/ */
+bool          source_is_example(const source *s); /* below examples/, and no *_test.lua */
+bool          source_is_handler(const source *s); /* below handlers/, and no *_test.lua */
 
 #endif

@@ -212,8 +212,8 @@ static void send_sources(worker_proc *w)
         channel_send(w->channel, WIRE_SOURCE, 0, depot_json_pack(arena, "{s:s}", "path", f->path), f->text, f->n);
     }
     channel_send(w->channel, WIRE_START, 0,
-                 depot_json_pack(arena, "{s:I, s:I, s:I}", "memory_max", g->opt.memory_max, "cpu_max_ms",
-                                 g->opt.cpu_max_ms, "log_level", level_in_force()),
+                 depot_json_pack(arena, "{s:I, s:I, s:I, s:s?}", "memory_max", g->opt.memory_max, "cpu_max_ms",
+                                 g->opt.cpu_max_ms, "log_level", level_in_force(), "grants", g->opt.grants),
                  NULL, 0);
 }
 

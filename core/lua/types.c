@@ -19,6 +19,17 @@ static const char head[] =
     "---@field retry \"no\"|\"safe\"|\"uncertain\"\n"
     "---@field sqlstate? string\n"
     "\n"
+    "---@class depot.Arg\n"
+    "---@field type string any, array, boolean, duration, integer, number, object, sha256, size, string, time, url, uuid\n"
+    "---@field optional? boolean\n"
+    "---@field default? any\n"
+    "---@field min? integer of a value, of the bytes of a string, of the items of an array\n"
+    "---@field max? integer\n"
+    "---@field choices? string[]\n"
+    "---@field of? string|depot.Arg what an array holds\n"
+    "---@field fields? table<string, string|depot.Arg> what an object holds\n"
+    "---@field doc? string\n"
+    "\n"
     "---@class depot.Job\n"
     "---@field id string\n"
     "---@field queue string\n"
@@ -31,6 +42,25 @@ static const char head[] =
     "---@param message any\n"
     "---@param fields? table\n"
     "function Job:log(level, message, fields) end\n"
+    "\n"
+    "---Runs f once for the job: what it returned is recorded under this name, and returned without running f in later\n"
+    "---attempts. As JSON at most 64 KiB.\n"
+    "---@param name string\n"
+    "---@param f fun(): any\n"
+    "---@return any\n"
+    "function Job:checkpoint(name, f) end\n"
+    "\n"
+    "---Runs f in a transaction that commits only if the job's lease is still held: what a late worker did is undone, and\n"
+    "---LEASE_LOST raised.\n"
+    "---@param f fun(tx: table): ...\n"
+    "---@param opts? {serializable?: boolean}\n"
+    "---@return ...\n"
+    "function Job:tx(f, opts) end\n"
+    "\n"
+    "---Ends this attempt; the job runs again after that time and is not charged for it.\n"
+    "---@param duration string|number\n"
+    "---@param reason? string\n"
+    "function Job:snooze(duration, reason) end\n"
     "\n"
     "---Ends this attempt with an error of the script's own code; with retry = \"no\" there is no other attempt.\n"
     "---@param code string\n"
@@ -107,14 +137,16 @@ static void add_returns(depot_buf *out, const char *p)
     }
 }
 
-static void add_fn(depot_buf *out, depot_buf *seen, const char *name, const char *text, const char *doc)
+static void add_fn(depot_buf *out, depot_buf *seen, const char *name, const char *text, const char *doc, bool of_job)
 {
     depot_buf   names = { 0 };
     const char *p = skip_blanks(text + 1);
     const char *dot = strrchr(name, '.');
     bool        is_method = strncmp(name, "db.", 3) == 0;
 
-    add_tables(out, name, seen);
+    if (!of_job) {
+        add_tables(out, name, seen);
+    }
     depot_buf_addf(out, "---%s\n", doc);
     while (*p != ')' && *p != '\0') {
         const char *end = part_end(p);
@@ -122,7 +154,9 @@ static void add_fn(depot_buf *out, depot_buf *seen, const char *name, const char
         p = *end == ',' ? skip_blanks(end + 1) : end;
     }
     add_returns(out, *p == ')' ? p + 1 : p);
-    if (dot == NULL) {
+    if (of_job) {
+        depot_buf_addf(out, "function Job:%s(%s) end\n\n", dot + 1, names.len == 0 ? "" : names.data);
+    } else if (dot == NULL) {
         depot_buf_addf(out, "function depot.%s(%s) end\n\n", name, names.len == 0 ? "" : names.data);
     } else {
         depot_buf_addf(out, "function depot.%.*s%c%s(%s) end\n\n", (int)(dot - name), name, is_method ? ':' : '.',
@@ -151,17 +185,21 @@ void scripts_types(host *h, depot_buf *out)
 
     depot_buf_adds(out, head);
     for (size_t i = 0; i < bind_core_count; i++) {
-        add_fn(out, &seen, bind_core_fns[i].name, bind_core_fns[i].signature, bind_core_fns[i].doc);
+        add_fn(out, &seen, bind_core_fns[i].name, bind_core_fns[i].signature, bind_core_fns[i].doc, false);
     }
     for (size_t i = 0; i < bind_db_count; i++) {
-        add_fn(out, &seen, bind_db_fns[i].name, bind_db_fns[i].signature, bind_db_fns[i].doc);
+        add_fn(out, &seen, bind_db_fns[i].name, bind_db_fns[i].signature, bind_db_fns[i].doc, false);
+    }
+    for (size_t i = 0; i < bind_http_count; i++) {
+        add_fn(out, &seen, bind_http_fns[i].name, bind_http_fns[i].signature, bind_http_fns[i].doc, false);
     }
     for (size_t i = 0; i < bind_row_count; i++) {
-        add_fn(out, &seen, bind_rows[i].name, bind_rows[i].signature, bind_rows[i].doc);
+        add_fn(out, &seen, bind_rows[i].name, bind_rows[i].signature, bind_rows[i].doc, false);
     }
     for (const depot_ctx *ctx = NULL; (ctx = next_by_name(h, ctx)) != NULL;) {
         for (size_t f = 0; f < ctx->n_lua; f++) {
-            add_fn(out, &seen, ctx->lua[f].name, ctx->lua[f].signature, ctx->lua[f].doc);
+            add_fn(out, &seen, ctx->lua[f].name, ctx->lua[f].signature, ctx->lua[f].doc,
+                   (ctx->lua[f].flags & DEPOT_LUA_JOB) != 0);
         }
     }
     depot_buf_free(&seen);

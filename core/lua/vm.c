@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "lua/run.h"
+#include "lua/shape.h"
 
 static const char compiled_key = 'c', declared_key = 'd';
 
@@ -170,15 +171,9 @@ static void push_expression(lua_State *L, run *r)
 
 static void push_chunk(lua_State *L, const run *r)
 {
-    const char   *path = r->name;
-    const source *file;
+    const char   *path = r->handler == NULL ? r->name : r->handler->file;
+    const source *file = sources_find(r->engine->opt.sources, path);
 
-    for (size_t i = 0; r->mode == RUN_HANDLER && i < r->engine->n_handlers; i++) {
-        if (strcmp(r->engine->handlers[i].name, r->name) == 0) {
-            path = r->engine->handlers[i].file;
-        }
-    }
-    file = sources_find(r->engine->opt.sources, path);
     if (file == NULL) {
         fail_raisef(L, r->mode == RUN_HANDLER ? DEPOT_E_UNKNOWN_TYPE : DEPOT_E_NOT_FOUND,
                     r->mode == RUN_HANDLER ? "no script declares the job %s" : "there is no script %s", r->name);
@@ -292,6 +287,23 @@ static void end_well(lua_State *L, run *r)
     }
 }
 
+/* The arguments take the declared form, or the run ends here. */
+static bool check_args(run *r)
+{
+    depot_json *args = NULL;
+
+    if (r->handler == NULL || r->handler->args == NULL || r->arg == NULL) {
+        return true;
+    }
+    const depot_json *given = depot_json_get(r->arg, "args");
+    depot_json       *copy = given == NULL ? depot_json_object(r->arena) : depot_json_pack(r->arena, "o", given);
+    if (!shape_fill(r->arena, r->handler->args, r->handler->args_extra, copy, &args, &r->err)) {
+        return false;
+    }
+    depot_json_set(r->arg, "args", args);
+    return true;
+}
+
 /* Stack: 1 the message handler. Above it, the results of the chunk or of run. */
 static int body_go_on(lua_State *L, int status, lua_KContext phase)
 {
@@ -305,6 +317,9 @@ static int body_go_on(lua_State *L, int status, lua_KContext phase)
         lua_settop(L, 1);
         if (lua_rawgetp(L, LUA_REGISTRYINDEX, &declared_key) != LUA_TFUNCTION) {
             (void)DEPOT_FAIL(&r->err, UNKNOWN_TYPE, "the script does not declare the job %s any more", r->name);
+            return 0;
+        }
+        if (!check_args(r)) {
             return 0;
         }
         bind_job_push(L, r);

@@ -151,7 +151,8 @@ void wire_get_err(const depot_json *head, depot_err *out)
 {
     int64_t number = depot_json_get_int(head, "number", DEPOT_E_UNKNOWN);
 
-    *out = (depot_err){ .code = number > 0 && number <= DEPOT_E_UNKNOWN ? (depot_code)number : DEPOT_E_UNKNOWN };
+    *out = (depot_err){ .code = number > 0 && number <= INT16_MAX ? (depot_code)number : DEPOT_E_UNKNOWN };
+    out->code = depot_code_by_id(depot_err_id(out)); /* a number that stands for nothing is UNKNOWN */
     take_text(out->msg, sizeof(out->msg), depot_json_get_str(head, "message", "an error without a message"));
     take_text(out->hint, sizeof(out->hint), depot_json_get_str(head, "hint", ""));
     take_text(out->id, sizeof(out->id), depot_json_get_str(head, "id", ""));

@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/resource.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -89,6 +90,9 @@ static void send_end(uint64_t id, const depot_script_result *res)
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
     depot_json *head = depot_json_pack(arena, "{s:I, s:I}", "cpu_us", res->cpu_us, "wall_us", res->wall_us);
 
+    if (res->snoozed) {
+        depot_json_set(head, "delay_ms", depot_json_int(arena, res->delay_ms));
+    }
     if (!res->ok) {
         wire_put_err(arena, head, &res->err);
         depot_json_set(head, "where", depot_json_str(arena, res->where));
@@ -218,7 +222,8 @@ static void on_fault(void *arg, const char *file, int line, const depot_err *err
 
 static bool start(const depot_json *options, depot_err *err)
 {
-    host_env *env = host_environment(self.host);
+    host_env   *env = host_environment(self.host);
+    const char *grants = depot_json_get_str(options, "grants", "{}");
 
     sources_seal(&self.sources);
     connect_database(depot_json_get(self.hello, "db"));
@@ -231,6 +236,7 @@ static bool start(const depot_json *options, depot_err *err)
         .host = self.host,
         .sources = &self.sources,
         .db = self.db,
+        .grants = depot_json_parse(self.arena, grants, strlen(grants), err),
         .memory_max = depot_json_get_int(options, "memory_max", 0),
         .cpu_max_ms = depot_json_get_int(options, "cpu_max_ms", 0),
         .slice_us = SLICE_US,
@@ -240,10 +246,20 @@ static bool start(const depot_json *options, depot_err *err)
         .log = on_log,
         .beat = on_blocked,
     };
-    if (!engine_new(&o, &self.engine, err)) {
+    if (o.grants == NULL || !engine_new(&o, &self.engine, err)) {
         return false;
     }
     return engine_load(self.engine, on_fault, err);
+}
+
+static depot_json *needs_json(depot_arena *arena, const char *const *needs)
+{
+    depot_json *list = depot_json_array(arena);
+
+    for (; needs != NULL && *needs != NULL; needs++) {
+        depot_json_add(list, depot_json_str(arena, *needs));
+    }
+    return list;
 }
 
 static void send_ready(void)
@@ -255,8 +271,9 @@ static void send_ready(void)
     for (size_t i = 0; i < engine_handlers(self.engine); i++) {
         const handler *h = engine_handler(self.engine, i);
         depot_json_add(list,
-                       depot_json_pack(arena, "{s:s, s:s, s:s, s:I, s:I}", "name", h->name, "file", h->file, "revision",
-                                       h->revision, "timeout_ms", h->timeout_ms, "max_attempts", h->max_attempts));
+                       depot_json_pack(arena, "{s:s, s:s, s:s, s:I, s:I, s:o}", "name", h->name, "file", h->file,
+                                       "revision", h->revision, "timeout_ms", h->timeout_ms, "max_attempts",
+                                       h->max_attempts, "needs", needs_json(arena, h->needs)));
     }
     depot_json_set(head, "handlers", list);
     channel_send(self.channel, WIRE_READY, 0, head, NULL, 0);
@@ -359,6 +376,17 @@ static void ignore_signals(void)
     }
 }
 
+/* Each request of a script is a socket. */
+static void allow_files(void)
+{
+    struct rlimit files;
+
+    if (getrlimit(RLIMIT_NOFILE, &files) == 0) {
+        files.rlim_cur = files.rlim_max;
+        (void)setrlimit(RLIMIT_NOFILE, &files); /* up to the hard limit always works */
+    }
+}
+
 /* Before the first use of libuv's thread pool, which reads this variable then. */
 static void size_thread_pool(int64_t concurrency)
 {
@@ -389,6 +417,7 @@ int worker_main(host *h, int fd)
     const channel_calls calls = { on_frame, on_end, NULL };
 
     ignore_signals();
+    allow_files();
     size_thread_pool(depot_json_get_int(self.hello, "concurrency", THREADS_LEAST));
     self.host = h;
     self.loop = loop_new();

@@ -122,6 +122,35 @@ static const char **default_env(depot_arena *arena)
     return env;
 }
 
+static bool is_set(const char *const *extra, const char *name, size_t n)
+{
+    for (size_t i = 0; extra != NULL && extra[i] != NULL; i++) {
+        if (strncmp(extra[i], name, n) == 0 && extra[i][n] == '=') {
+            return true;
+        }
+    }
+    return false;
+}
+
+const char *const *child_env(depot_arena *arena, const char *const *extra)
+{
+    const char  *zone = getenv("TZ");
+    const char  *own[] = { "PATH=/usr/local/bin:/usr/bin:/bin", "LANG=C.UTF-8",
+                           zone == NULL ? NULL : depot_strf(arena, "TZ=%s", zone) };
+    const char **env = depot_alloc(arena, (CHILD_ENV_MAX + DEPOT_N(own) + 1) * sizeof(*env));
+    size_t       n = 0;
+
+    for (size_t i = 0; i < DEPOT_N(own); i++) {
+        if (own[i] != NULL && !is_set(extra, own[i], strcspn(own[i], "="))) {
+            env[n++] = own[i];
+        }
+    }
+    for (size_t i = 0; extra != NULL && extra[i] != NULL && i < CHILD_ENV_MAX; i++) {
+        env[n++] = extra[i];
+    }
+    return env;
+}
+
 static bool wait_for_exec(int report, pid_t pid, const char *program, depot_err *err)
 {
     int     code = 0;

@@ -21,6 +21,10 @@ typedef struct child_spec {
 } child_spec;
 #define CHILD_SPEC_INIT { .in = -1, .out = -1, .err = -1, .keep = -1, .uid = (uid_t)-1, .gid = (gid_t)-1 }
 
+/* What a program of a plugin or script gets: PATH, LANG, TZ, and at most CHILD_ENV_MAX more, "NAME=value", which win. */
+enum { CHILD_ENV_MAX = 64 };
+const char *const *child_env(depot_arena *arena, const char *const *extra);
+
 typedef struct child {
     pid_t pid;   /* 0: none */
     int   pidfd; /* readable when it has ended */

@@ -145,6 +145,17 @@ static void set_succeeded(queue *q, job *j, const char *result, int64_t cpu_us)
     set_result(j, head, job_result_text(q, arena, result));
 }
 
+static void set_snoozed(job *j, const depot_script_result *res)
+{
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    depot_json                               *head = head_of(arena, j, "snoozed");
+
+    depot_json_set(head, "delay_ms", depot_json_int(arena, res->delay_ms));
+    depot_json_set(head, "message", depot_json_str(arena, res->err.msg));
+    depot_json_set(head, "cpu_us", depot_json_int(arena, res->cpu_us));
+    set_result(j, head, NULL);
+}
+
 /* ---- scripts ---- */
 
 static void count_run(queue *q, const job *j)
@@ -179,6 +190,8 @@ static void on_script_done(void *arg, const depot_script_result *res)
 
     if (res->ok) {
         set_succeeded(&queue_self, j, res->json, res->cpu_us);
+    } else if (res->snoozed) {
+        set_snoozed(j, res);
     } else {
         job_set_failed(j, &res->err, res->where, res->trace, res->cpu_us, queue_is_draining(&queue_self));
     }
@@ -195,8 +208,8 @@ static bool run_script(queue *q, job *j, depot_err *err)
     const depot_script script = {
         .handler = j->type,
         .arg =
-            depot_strf(arena, "{\"id\":\"%s\",\"attempt\":%lld,\"max_attempts\":%lld,\"queue\":%s,\"args\":%s}", j->id,
-                       (long long)j->attempt, (long long)j->max_attempts, depot_json_text(arena, in_queue), j->args),
+            depot_strf(arena, "{\"id\":\"%s\",\"token\":\"%s\",\"attempt\":%lld,\"max_attempts\":%lld,\"queue\":%s,\"args\":%s}",
+                       j->id, j->token, (long long)j->attempt, (long long)j->max_attempts, depot_json_text(arena, in_queue), j->args),
         .label = label,
         .timeout_ms = j->timeout_ms,
         .done = on_script_done,

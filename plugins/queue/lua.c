@@ -64,15 +64,35 @@ static bool lua_batch(depot_ctx *ctx, depot_call *call, depot_err *err)
     return true;
 }
 
-const depot_lua_fn queue_lua[2] = {
+const depot_lua_fn queue_lua[8] = {
     { "queue.enqueue", "(queue: string, type: string, args?: any, opts?: table): string", DEPOT_LUA_WRITE, lua_enqueue,
       "make a job; opts: {delay = \"10s\", run_at, priority, max_attempts, key, unique = {key, scope = "
       "\"queued|active|period|forever\", period_ms, on_conflict = \"existing|reject\"}, after = {ids}, "
       "on_dependency_failure = \"cancel|run|wait\", concurrency_key, timeout_ms, backoff = {base_ms, max_ms, jitter}}; "
-      "returns its id, or the id of the job that has this key already" },
+      "returns its id, or the id of the job that has this key already", NULL },
     { "queue.batch", "(jobs: table, callback?: table): table", DEPOT_LUA_WRITE, lua_batch,
       "make jobs {{queue, type, args, run_at, priority, max_attempts, key, options = {as in enqueue}}, …} of which it "
       "is "
       "known when all have ended: then the callback {queue, type, args} becomes a job, once, with {batch = {id, total, "
-      "succeeded, dlq, canceled}, args}; returns {batch_id, job_ids}" },
+      "succeeded, dlq, canceled}, args}; returns {batch_id, job_ids}", NULL },
+    { "job.enqueue", "(queue: string, type: string, args?: any, opts?: table): string",
+      DEPOT_LUA_WRITE | DEPOT_LUA_JOB | DEPOT_LUA_LEASE, NULL,
+      "make a job, like depot.queue.enqueue, but refused once the lease is lost; inside job:tx or depot.db:tx it is made when the "
+      "transaction commits",
+      "select queue.enqueue_from($1, $2, $3, $4, $5, $6)" },
+    { "job.heartbeat", "(): boolean", DEPOT_LUA_JOB | DEPOT_LUA_LEASE, NULL,
+      "raise LEASE_LOST when the lease has passed to somebody else; the daemon extends it by itself",
+      "select exists (select from queue.jobs where id = $1 and lease_token = $2)" },
+    { "job.hold", "(): boolean", DEPOT_LUA_JOB | DEPOT_LUA_LEASE, NULL,
+      "the same, and keep it from passing on until the end of the open transaction", "select queue.hold($1, $2)" },
+    { "job.progress", "(at: any, text?: string): boolean", DEPOT_LUA_WRITE | DEPOT_LUA_JOB | DEPOT_LUA_LEASE, NULL,
+      "tell how far the job is: a number from 0 to 1, a text, or both",
+      "select queue.progress($1, $2, jsonb_strip_nulls(case jsonb_typeof($3::jsonb) when 'number' then"
+      " jsonb_build_object('fraction', least(1, greatest(0, ($3::jsonb)::numeric)), 'text', $4::text)"
+      " else jsonb_build_object('text', coalesce($4::text, $3::jsonb #>> '{}')) end))" },
+    { "job.record", "(name: string, value: any): boolean", DEPOT_LUA_WRITE | DEPOT_LUA_JOB | DEPOT_LUA_LEASE, NULL,
+      "keep a value for the job's later attempts", "select queue.checkpoint_set($1, $2, $3, $4)" },
+    { "job.recorded", "(name: string): any", DEPOT_LUA_JOB, NULL,
+      "what this or an earlier attempt has kept, as an array of one value; nil: nothing",
+      "select case when v is not null then jsonb_build_array(v) end from (select $2::uuid, queue.checkpoint_get($1, $3) as v) r" },
 };

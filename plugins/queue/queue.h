@@ -200,7 +200,7 @@ int64_t care_due_ms(queue *q); /* when the next of them is due */
 
 /* routes.c, lua.c, stats.c */
 extern const depot_route  queue_routes[20];
-extern const depot_lua_fn queue_lua[2];
+extern const depot_lua_fn queue_lua[8];
 void                      queue_scrape(depot_ctx *ctx);
 
 /* policies.c, bulk.c: handlers of routes */

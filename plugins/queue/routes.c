@@ -306,7 +306,7 @@ static const depot_field job_reply[] = {
     MOMENT("dlq_at", "when it went there"), TEXT("worker_id", "who holds its lease"), MOMENT("lock_expires_at", "until when"),
     JOB_ID("replay_of_job_id", "the job that it replays"), TEXT("key", "at most one job has it"), TEXT("enqueued_by", "who made it"),
     TEXT("request_id", "request that made it"), MOMENT("created_at", "when it was enqueued"), MOMENT("updated_at", "its last change"),
-    ANYTHING("payload_json", "the handler's arguments"), ANYTHING("result", "what the handler returned"),
+    ANYTHING("payload_json", "the handler's arguments"), ANYTHING("result", "what the handler returned"), ANYTHING("progress", "what the handler last said: {fraction, text}"),
     JOB_ID("batch_id", "its batch"), TEXT("concurrency_key", "its concurrency key"), TEXT("unique_key", "its unique key"),
     NUMBER("timeout_ms", "its own timeout"), MOMENT("cancel_requested_at", "since when it is to end"), TEXT("canceled_by", "who canceled it"),
     MOMENT("archived_at", "when it went to the archive"),

@@ -277,6 +277,23 @@ language sql stable as $$
     where queue.place_of(job) between t.lo and t.lo + t.n - 1 and not queue.place_of(job) = any (t.others)
 $$;
 
+-- How far a job says it is.
+create table queue.job_progress (
+    job_id uuid primary key,
+    doc    jsonb not null, -- {fraction, text}
+    at     timestamptz not null default clock_timestamp()
+);
+
+-- Values that a job has kept for its later attempts.
+create table queue.checkpoints (
+    job_id uuid not null,
+    name   text not null check (length(name) between 1 and 200),
+    value  jsonb not null,
+    token  uuid not null, -- of the attempt that has recorded it
+    at     timestamptz not null default clock_timestamp(),
+    primary key (job_id, name)
+);
+
 -- Results that came after their lease had passed to somebody else: refused, and kept for the timeline.
 create table queue.late_results (
     id         bigint generated always as identity primary key,

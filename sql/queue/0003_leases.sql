@@ -200,17 +200,20 @@ language sql stable as $$
     from queue.jobs j left join queue.queue_policies p on p.queue = j.queue where j.status = 'running' and j.locked_by = worker
 $$;
 
--- Extends the leases; returns the tokens of those that are lost.
+-- Extends the leases; returns the tokens of those that are lost. A row that is locked is passed over: its job holds it in a transaction
+-- (queue.hold), and for as long nobody can take its lease away.
 create function queue.heartbeat(jobs uuid[], tokens uuid[], lease interval) returns setof uuid
 language plpgsql volatile as $$
 begin
     return query
-    with held as (select * from unnest(jobs, tokens) as h(id, token)), kept as (
+    with held as materialized (select * from unnest(jobs, tokens) as h(id, token)), free as materialized (
+        select j.id from queue.jobs j join held h on h.id = j.id and h.token = j.lease_token for update of j skip locked
+    ), kept as (
         update queue.jobs j set lock_expires_at = clock_timestamp() + coalesce(p.lease_ms * interval '1 millisecond', lease)
-        from held h join queue.jobs o on o.id = h.id left join queue.queue_policies p on p.queue = o.queue
-        where j.id = h.id and j.lease_token = h.token returning j.lease_token
+        from free f join queue.jobs o on o.id = f.id left join queue.queue_policies p on p.queue = o.queue
+        where j.id = f.id
     )
-    select h.token from held h where h.token not in (select k.lease_token from kept k);
+    select h.token from held h where not exists (select from queue.jobs j where j.id = h.id and j.lease_token = h.token);
 end
 $$;
 

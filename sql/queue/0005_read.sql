@@ -41,6 +41,7 @@ language sql stable as $$
         'worker_id', j.locked_by, 'lock_expires_at', queue.iso(j.lock_expires_at), 'replay_of_job_id', j.replay_of_job_id,
         'key', j.job_key, 'enqueued_by', j.enqueued_by, 'request_id', j.request_id, 'created_at', queue.iso(j.created_at),
         'updated_at', queue.iso(j.updated_at), 'payload_json', j.payload_json, 'result', j.result,
+        'progress', (select g.doc from queue.job_progress g where g.job_id = j.id),
         'batch_id', j.batch_id, 'concurrency_key', j.concurrency_key, 'unique_key', j.unique_key, 'timeout_ms', j.timeout_ms,
         'cancel_requested_at', queue.iso(j.cancel_requested_at), 'canceled_by', j.canceled_by, 'archived_at', queue.iso(j.archived_at),
         'after', (select json_agg(d.needs order by d.needs) from queue.dependencies d where d.job_id = j.id))

@@ -65,6 +65,8 @@ begin
         delete from queue.policy_decisions d where d.job_id = any (ids);
         delete from queue.late_results r where r.job_id = any (ids);
         delete from queue.events e where e.job_id = any (ids);
+        delete from queue.checkpoints c where c.job_id = any (ids);
+        delete from queue.job_progress g where g.job_id = any (ids);
         insert into queue.progress (what, upto) values ('prune history', last)
         on conflict (what) do update set upto = excluded.upto;
     end if;
@@ -74,6 +76,8 @@ begin
         delete from queue.attempts a where a.job_id = any (gone);
         delete from queue.late_results r where r.job_id = any (gone);
         delete from queue.events e where e.job_id = any (gone);
+        delete from queue.checkpoints c where c.job_id = any (gone);
+        delete from queue.job_progress g where g.job_id = any (gone);
         delete from queue.job_keys k using queue.jobs_archive j where j.id = any (gone) and k.key = j.job_key and k.job_id = j.id;
         delete from queue.jobs_archive j where j.id = any (gone);
     end if;

@@ -56,10 +56,10 @@ static bool fn_count(depot_ctx *ctx, depot_call *call, depot_err *err)
 }
 
 static const depot_lua_fn fns[] = {
-    { "test.block", "(ms: integer): string", 0, fn_block, "Blocks a thread of the pool." },
-    { "test.crash", "()", 0, fn_crash, "Ends the process." },
-    { "test.variable", "(name: string): string", 0, fn_variable, "A variable of the environment." },
-    { "test.count", "(n: integer)", 0, fn_count, "Adds to a counter." },
+    { "test.block", "(ms: integer): string", 0, fn_block, "Blocks a thread of the pool.", NULL },
+    { "test.crash", "()", 0, fn_crash, "Ends the process.", NULL },
+    { "test.variable", "(name: string): string", 0, fn_variable, "A variable of the environment.", NULL },
+    { "test.count", "(n: integer)", 0, fn_count, "Adds to a counter.", NULL },
 };
 static const depot_metric metric_rows[] = {
     { .name = "depot_core_pokes_total", .kind = DEPOT_COUNTER, .labels = (const char *const[]){ "who", NULL }, .doc = "pokes" },

@@ -28,6 +28,7 @@ typedef struct rig_options {
     size_t           log_max;
     int64_t          slice_us; /* 0: scripts are not interrupted for others */
     struct db_async *db;
+    const char      *grants; /* JSON; NULL: none */
 } rig_options;
 
 static inline char *rig_copy(depot_arena *arena, const char *text)
@@ -93,6 +94,7 @@ static inline bool rig_start(rig *r, const rig_options *o)
         .sources = &r->sources,
         .memory_max = o->memory_max,
         .db = o->db,
+        .grants = o->grants == NULL ? NULL : depot_json_parse(r->arena, o->grants, strlen(o->grants), &err),
         .cpu_max_ms = o->cpu_max_ms,
         .slice_us = o->slice_us,
         .result_max = 65536,

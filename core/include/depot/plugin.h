@@ -15,7 +15,7 @@
 #include "depot/table.h"
 
 #define DEPOT_ABI_MAJOR 1u
-#define DEPOT_ABI_MINOR 0u
+#define DEPOT_ABI_MINOR 1u
 
 enum {
     DEPOT_PLUGIN_EARLY = 1u << 0, /* starts before the database is there, and so must not need it to start */
@@ -147,6 +147,8 @@ typedef struct depot_script_result {
     const char *where; /* "handlers/store.lua:12" or "" */
     const char *trace; /* traceback or "" */
     int64_t     cpu_us, wall_us;
+    bool        snoozed; /* a job that ended itself by job:snooze: again after delay_ms; ok is false */
+    int64_t     delay_ms;
 } depot_script_result;
 
 typedef struct depot_script {

@@ -168,6 +168,8 @@ typedef struct depot_route {
 
 enum {
     DEPOT_LUA_WRITE = 1u << 0, /* changes something: refused in read-only scripts */
+    DEPOT_LUA_JOB = 1u << 1,   /* with sql: the row job.<name> is a method of the job that runs, not depot.job.<name> */
+    DEPOT_LUA_LEASE = 1u << 2, /* with it: false or null says that the job's lease has passed to somebody else (LEASE_LOST) */
 };
 
 /* A function that scripts call as depot.<name>(...). The core reads and checks the arguments by the signature, runs fn
@@ -178,6 +180,12 @@ typedef struct depot_lua_fn {
     uint32_t    flags;
     bool (*fn)(depot_ctx *ctx, depot_call *call, depot_err *err);
     const char *doc;
+    /* In place of fn: one statement, which runs on the script's connection and so inside its open transaction. It gives one
+     * value. Parameters: the arguments in order (table and any as JSON text, null when not given); of a method of the job
+     * first the job's id and the token of its lease. The core itself calls the methods job.heartbeat and job.hold around
+     * job:tx (still held; held and locked until the end of the transaction) and job.recorded and job.record for
+     * job:checkpoint (the value that has this name, in an array of one; record it). */
+    const char *sql;
 } depot_lua_fn;
 
 #endif
