@@ -27,7 +27,7 @@ list=$(shell_scripts | sort)
 with shellcheck "shellcheck: configure and every script" shellcheck configure $list
 with luacheck "luacheck: lua/" sh -c '[ ! -d lua ] || luacheck -q lua tests'
 # tests/ holds words that are wrong on purpose
-with codespell "codespell" codespell -q 3 -L nd,ue,te --skip './build,./.git,./var,./tests,*.lock,*.svg,*.min.js' .
+with codespell "codespell" codespell -q 3 -L nd,ue,te,inout,upto --skip './build,./.git,./var,./tests,*.lock,*.svg,*.min.js' .
 with cppcheck "cppcheck" cppcheck -q -j 2 --std=c11 --language=c --enable=warning,portability --inline-suppr \
     --suppress=missingInclude --suppress=unknownMacro --suppress='*:*/depot/*.h' --error-exitcode=1 -D__GNUC__=12 -D__x86_64__=1 \
     -Icore -Icore/include core plugins
