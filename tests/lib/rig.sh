@@ -75,8 +75,10 @@ rig_ready() { # SECONDS
 
 rig_pid() { cat "$rig/pid"; }
 
-rig_runs() { # PID: it exists and is no zombie
-    [ -n "$1" ] && [ -e "/proc/$1/stat" ] && ! grep -q '^[0-9]* (.*) Z' "/proc/$1/stat" 2> /dev/null
+rig_runs() { # PID: it exists and is no zombie; one that vanishes while it is looked at does not run
+    [ -n "$1" ] || return 1
+    rig_state=$(sed -n 's/^[0-9]* (.*) \(.\) .*/\1/p' "/proc/$1/stat" 2> /dev/null)
+    [ -n "$rig_state" ] && [ "$rig_state" != Z ]
 }
 
 rig_alive() { [ -s "$rig/pid" ] && rig_runs "$(rig_pid)"; }
