@@ -30,8 +30,11 @@ void notify_send(const char *fmt, ...)
         return;
     }
     socklen_t len = (socklen_t)(offsetof(struct sockaddr_un, sun_path) + strlen(path));
-    /* the manager may be gone or busy: being told is its loss, never ours */
-    (void)sendto(fd, text, strlen(text), MSG_NOSIGNAL | MSG_DONTWAIT, (const struct sockaddr *)&to, len);
+    /* A manager that is busy is given a moment, as one that misses READY=1 ends us; a sign of life comes again soon, and is sent from
+     * the loop, which waits for nobody. A manager that is gone is no fault of ours. */
+    const struct timeval moment = { .tv_sec = 1 };
+    bool                 may_wait = strncmp(text, "WATCHDOG=", 9) != 0 && setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &moment, sizeof(moment)) == 0;
+    (void)sendto(fd, text, strlen(text), MSG_NOSIGNAL | (may_wait ? 0 : MSG_DONTWAIT), (const struct sockaddr *)&to, len);
 }
 
 void notify_reloading(void)

@@ -36,12 +36,13 @@ acknowledged = {}
 
 
 def produce(rig, which, chance):
-    """Jobs with a key each, asked for again until the answer comes."""
-    n = 0
-    while not stop.is_set():
+    """Jobs with a key each, asked for again until the answer comes; the last one too."""
+    n, is_open = 0, False
+    while is_open or not stop.is_set():
         key = "%d-%d" % (which, n)
         body = {"job_type": "k.work" if n % 5 else "c.echo", "queue": "q%d" % which, "key": key, "max_attempts": 1000,
                 "payload_json": {"n": n, "s": chance.random() * 0.2}}
+        is_open = True
         try:
             reply = rig.admin("POST", "/jobs", body, timeout=10)
         except (OSError, http.client.HTTPException):
@@ -53,7 +54,7 @@ def produce(rig, which, chance):
             note(reply)
             return
         acknowledged[key] = reply.json()["job_id"]
-        n += 1
+        n, is_open = n + 1, False
         time.sleep(chance.random() * 0.02)
 
 
