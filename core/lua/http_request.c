@@ -225,6 +225,7 @@ void http_prepare(http_op *h)
     curl_easy_setopt(h->easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(h->easy, CURLOPT_PROXY, ""); /* the host that was granted is the host that is asked */
     curl_easy_setopt(h->easy, CURLOPT_NOSIGNAL, 1L);
+    curl_easy_setopt(h->easy, CURLOPT_QUICK_EXIT, 1L); /* its end does not wait for the thread that still looks up a name */
     curl_easy_setopt(h->easy, CURLOPT_TIMEOUT_MS, ms);
     curl_easy_setopt(h->easy, CURLOPT_CONNECTTIMEOUT_MS, ms < CONNECT_MS ? ms : (long)CONNECT_MS);
     curl_easy_setopt(h->easy, CURLOPT_BUFFERSIZE, (long)BUFFER_BYTES);

@@ -2,6 +2,8 @@
  * redirects, where nobody may go. */
 #include <arpa/inet.h>
 #include <ctype.h>
+#include <dlfcn.h>
+#include <netdb.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -10,6 +12,27 @@
 
 #include "lua_rig.h"
 #include "tap.h"
+
+/* ---- a resolver that takes long for one name: libcurl's calls come here ---- */
+
+enum { LOOKUP_S = 5 };
+
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **out)
+    __attribute__((visibility("default")));
+
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **out)
+{
+    union {
+        void *any;
+        int (*fn)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+    } real = { dlsym(RTLD_NEXT, "getaddrinfo") };
+
+    if (node != NULL && strcmp(node, "slow.example") == 0) {
+        sleep(LOOKUP_S);
+        return EAI_AGAIN;
+    }
+    return real.fn(node, service, hints, out);
+}
 
 /* ---- the server: one request a connection ---- */
 
@@ -292,6 +315,21 @@ static void redirects_are_followed_when_asked(void)
     }
 }
 
+/* Nobody else of the worker would run while the loop waits for the thread that looks it up. */
+static void a_name_that_is_looked_up_for_long_holds_up_nobody(void)
+{
+    static const char *const rows[] = { "depot.http.get('http://slow.example/', { timeout = '100ms' })", "depot.http.get('http://slow.example/')" };
+    rig r;
+
+    for (size_t i = 0; i < DEPOT_N(rows); i++) {
+        int64_t began = depot_now_ms();
+        ok(!run_as(&r, "{\"j\":[\"http\"]}", rows[i], 500), rows[i]);
+        is_str(depot_err_id(&r.err), "TIMEOUT", "it ends at its deadline");
+        rig_free(&r);
+        ok(depot_now_ms() - began < LOOKUP_S * 1000, "and not with the look-up");
+    }
+}
+
 static void thousands_wait_together(void)
 {
     enum { MANY = 1000 };
@@ -331,6 +369,7 @@ int main(void)
     run(what_cannot_be_is_told);
     run(nobody_goes_where_it_was_not_granted);
     run(redirects_are_followed_when_asked);
+    run(a_name_that_is_looked_up_for_long_holds_up_nobody);
     run(thousands_wait_together);
     uv_async_send(&stop);
     pthread_join(thread, NULL);
