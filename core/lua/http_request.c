@@ -156,10 +156,10 @@ static void forget_reply(http_op *h)
     depot_buf_reset(&h->reply);
     h->first = NULL;
     h->last = &h->first;
-    h->header_bytes = 0;
 }
 
-/* A new status line begins another head: of the reply after a 100, say. */
+/* A new status line begins another head: of the reply after a 100, say. They are bounded together, as a server may send any
+ * number of them. */
 static size_t take_header(char *bytes, size_t size, size_t n, void *arg)
 {
     http_op    *h = arg;
@@ -167,14 +167,14 @@ static size_t take_header(char *bytes, size_t size, size_t n, void *arg)
     const char *colon = memchr(bytes, ':', length);
 
     http_opened(h);
-    if (length > 5 && strncmp(bytes, "HTTP/", 5) == 0) {
-        forget_reply(h);
-        return length;
-    }
     h->header_bytes += length;
     h->too_large = h->header_bytes > HEADER_BYTES_MAX;
     if (h->too_large) {
         return 0;
+    }
+    if (length > 5 && strncmp(bytes, "HTTP/", 5) == 0) {
+        forget_reply(h);
+        return length;
     }
     if (colon == NULL) {
         return length;
@@ -220,6 +220,8 @@ void http_prepare(http_op *h)
     long    ms = left > 0 ? (long)left : 1;
 
     forget_reply(h);
+    h->header_bytes = 0;
+    h->refused = h->too_large = false; /* of the hop before */
     set_method(h);
     curl_easy_setopt(h->easy, CURLOPT_URL, h->url);
     curl_easy_setopt(h->easy, CURLOPT_PROTOCOLS_STR, "http,https");

@@ -104,6 +104,12 @@ static void make_reply(client *c)
             n += snprintf(at + n, size - (size_t)n, "X-%d: %s\r\n", i, "0123456789012345678901234567890123456789");
         }
         snprintf(at + n, size - (size_t)n, "\r\n");
+    } else if (strstr(c->head, " /early") != NULL) {
+        int n = 0;
+        for (int i = 0; i < 2000; i++) {
+            n += snprintf(at + n, size - (size_t)n, "HTTP/1.1 103 x\r\nLink: %s\r\n\r\n", "0123456789012345678901234567890123456789");
+        }
+        snprintf(at + n, size - (size_t)n, "HTTP/1.1 200 x\r\nContent-Length: 0\r\n\r\n");
     } else if (strstr(c->head, " /cookies") != NULL) {
         snprintf(at, size, "HTTP/1.1 404 x\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nVia: 1\r\nVIA:  2 \r\nContent-Length: 7\r\n\r\n{\"a\":1}");
     } else { /* what was asked comes back */
@@ -251,6 +257,7 @@ static void what_cannot_be_is_told(void)
         { "depot.http.post(at, { body = 'a', json = 1 })", "LUA_ERROR", "two bodies" },
         { "depot.http.get(at .. '/big', { max_body = 99999 })", "PAYLOAD_TOO_LARGE", "larger than 99999 bytes" },
         { "depot.http.get(at .. '/headers')", "PAYLOAD_TOO_LARGE", "or its head than" },
+        { "depot.http.get(at .. '/early')", "PAYLOAD_TOO_LARGE", "or its head than" },
         { "depot.http.get(at .. '/wait/5000', { timeout = '100ms' })", "TIMEOUT", "no whole reply" },
         { "depot.http.get(at .. '/wait/5000')", "TIMEOUT", "stopped at its deadline" },
         { "('a'):gsub('.', function() depot.http.get(at .. '/wait/5000', { timeout = 0.1 }) end)", "TIMEOUT", "no whole reply" },
