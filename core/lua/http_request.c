@@ -39,18 +39,29 @@ static reach reach_of_4(uint32_t address)
     return REACH_PUBLIC;
 }
 
+/* Addresses that carry one of IPv4, behind so many bytes, to which a gateway may take them. */
+static const struct {
+    uint8_t prefix[12];
+    size_t  length, at;
+} carriers[] = {
+    { { [10] = 0xff, [11] = 0xff }, 12, 12 },                /* ::ffff:0:0/96, mapped */
+    { { 0 }, 12, 12 },                                       /* ::/96, compatible */
+    { { 0x00, 0x64, 0xff, 0x9b }, 12, 12 },                  /* 64:ff9b::/96, NAT64 */
+    { { 0x20, 0x02 }, 2, 2 },                                /* 2002::/16, 6to4 */
+};
+
 static reach reach_of_6(const uint8_t *a)
 {
-    static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff }, zero[15] = { 0 };
-    uint32_t             last = (uint32_t)a[12] << 24 | (uint32_t)a[13] << 16 | (uint32_t)a[14] << 8 | a[15];
-
-    if (memcmp(a, mapped, sizeof(mapped)) == 0) {
-        return reach_of_4(last);
+    for (size_t i = 0; i < DEPOT_N(carriers); i++) {
+        const uint8_t *four = a + carriers[i].at;
+        if (memcmp(a, carriers[i].prefix, carriers[i].length) == 0) {
+            return reach_of_4((uint32_t)four[0] << 24 | (uint32_t)four[1] << 16 | (uint32_t)four[2] << 8 | four[3]);
+        }
     }
     if (a[0] == 0xfe && (a[1] & 0xc0) == 0x80) {
         return REACH_LINK;
     }
-    bool is_local = memcmp(a, zero, sizeof(zero)) == 0 || (a[0] & 0xfe) == 0xfc || a[0] == 0xff;
+    bool is_local = (a[0] & 0xfe) == 0xfc || (a[0] == 0xfe && (a[1] & 0xc0) == 0xc0) || a[0] == 0xff;
     return is_local ? REACH_PRIVATE : REACH_PUBLIC;
 }
 
