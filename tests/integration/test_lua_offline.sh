@@ -36,6 +36,8 @@ like "$out" 'no database' "which is said"
 printf 'return { ... }\n' > "$work/x.lua"
 ok "a plain script runs from anywhere" ctl lua run "$work/x.lua" --args '[1, 2]'
 like "$out" '\[\[1,2\]\]' "with its argument"
+printf 'depot.needs { "exec" } for _ = 1, 20 do depot.exec { "/bin/true", stdin = ("x"):rep(300000) } end return 1\n' > "$work/x.lua"
+ok "a program that reads none of its input does not end it" ctl lua run "$work/x.lua" --grant exec
 
 cat > "$work/lua/handlers/a_test.lua" << 'LUA'
 test("right", function(t) t:eq(t:job("a", { n = 1 }, { exec = function(s) return { out = s[2] } end }).value[1], "1") end)
