@@ -131,6 +131,8 @@ static void mistakes_are_told(void)
         { EXEC("depot.exec { '/bin/true', timout = 1 }"), "LUA_ERROR", "no option 'timout' (did you mean timeout?)" },
         { EXEC("depot.exec { '/bin/true', 'a\\0b' }"), "LUA_ERROR", "without NUL" },
         { EXEC("depot.exec {}"), "LUA_ERROR", "a program" },
+        { EXEC("depot.exec { '/bin/true', env = 'A=1' }"), "LUA_ERROR", "env must be a table" },
+        { EXEC("local s, t = ('x'):rep(1 << 20), { '/bin/true' } for i = 2, 4000 do t[i] = s end depot.exec(t)"), "LUA_ERROR", "larger than 2 MiB" },
         { EXEC("depot.exec { '/bin/true', cwd = '/no/such' }"), "EXEC", "No such file" },
     };
     rig r;
