@@ -252,6 +252,8 @@ static void what_cannot_be_is_told(void)
         { "depot.http.get(at, { headers = { ['A\\n'] = '1' } })", "LUA_ERROR", "cannot have" },
         { "depot.http.get(at, { headers = { A = '1\\r\\nB: 2' } })", "LUA_ERROR", "cannot have" },
         { "depot.http.get(at, { headers = { Host = 'x' } })", "LUA_ERROR", "made from the url" },
+        { "depot.http.post(at, { body = 'abc', headers = { ['content-length'] = '1' } })", "LUA_ERROR", "Content-Length is made from" },
+        { "local v, h = ('x'):rep(1 << 20), {} for i = 1, 9999 do h['A' .. i] = v end depot.http.get(at, { headers = h })", "LUA_ERROR", "larger than 64 KiB" },
         { "depot.http.get(at, { metod = 'x' })", "LUA_ERROR", "no option 'metod' (did you mean method?)" },
         { "depot.http.request { url = at, method = 'a b' }", "LUA_ERROR", "capital letters" },
         { "depot.http.post(at, { body = 'a', json = 1 })", "LUA_ERROR", "two bodies" },
