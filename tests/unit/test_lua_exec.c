@@ -86,11 +86,17 @@ static void files_state_their_needs_themselves(void)
 
     rig_init(&r);
     rig_file(&r, "hooks/a.lua", "depot.needs { 'exec:/bin/true' } return depot.exec({ '/bin/true' }).status");
+    rig_file(&r, "hooks/c.lua", "while true do depot.needs { 'exec' } end");
+    rig_file(&r, "hooks/d.lua", "depot.needs { 'exec:/' .. ('x'):rep(5000) }");
     rig_file(&r, "hooks/b.lua", "return depot.exec({ '/bin/true' }).status");
     ok(rig_start(&r, &(rig_options){ .grants = "{\"hooks/?.lua\":[\"exec\"]}" }), "they load");
     ok(rig_run(&r, RUN_FILE, "hooks/a.lua", "{}", 5000), "one that does may");
     ok(!rig_run(&r, RUN_FILE, "hooks/b.lua", "{}", 5000), "one that does not may not");
     contains(r.err.hint, "begin the file with depot.needs{\"exec:/bin/true\"}", "and is told how");
+    ok(!rig_run(&r, RUN_FILE, "hooks/c.lua", "{}", 5000), "twice it cannot");
+    contains(r.err.msg, "has been called before", "as one list is all");
+    ok(!rig_run(&r, RUN_FILE, "hooks/d.lua", "{}", 5000), "nor at any length");
+    contains(r.err.msg, "longer than 4096 bytes", "which is said");
     rig_free(&r);
 }
 
