@@ -177,7 +177,6 @@ static size_t take_header(char *bytes, size_t size, size_t n, void *arg)
     size_t      length = size * n;
     const char *colon = memchr(bytes, ':', length);
 
-    http_opened(h);
     h->header_bytes += length;
     h->too_large = h->header_bytes > HEADER_BYTES_MAX;
     if (h->too_large) {
@@ -225,11 +224,29 @@ static void set_method(http_op *h)
     curl_easy_setopt(h->easy, CURLOPT_CUSTOMREQUEST, h->method);
 }
 
-void http_prepare(http_op *h)
+/* When it begins: it may have waited for its place. */
+void http_bound(http_op *h)
 {
     int64_t left = h->due_ms - depot_now_ms();
     long    ms = left > 0 ? (long)left : 1;
 
+    curl_easy_setopt(h->easy, CURLOPT_TIMEOUT_MS, ms);
+    curl_easy_setopt(h->easy, CURLOPT_CONNECTTIMEOUT_MS, ms < CONNECT_MS ? ms : (long)CONNECT_MS);
+}
+
+/* Also of one that was open already. */
+static int take_connection(void *arg, char *ip, char *local_ip, int port, int local_port)
+{
+    (void)ip;
+    (void)local_ip;
+    (void)port;
+    (void)local_port;
+    http_opened(arg);
+    return CURL_PREREQFUNC_OK;
+}
+
+void http_prepare(http_op *h)
+{
     forget_reply(h);
     h->header_bytes = 0;
     h->refused = h->too_large = false; /* of the hop before */
@@ -239,8 +256,6 @@ void http_prepare(http_op *h)
     curl_easy_setopt(h->easy, CURLOPT_PROXY, ""); /* the host that was granted is the host that is asked */
     curl_easy_setopt(h->easy, CURLOPT_NOSIGNAL, 1L);
     curl_easy_setopt(h->easy, CURLOPT_QUICK_EXIT, 1L); /* its end does not wait for the thread that still looks up a name */
-    curl_easy_setopt(h->easy, CURLOPT_TIMEOUT_MS, ms);
-    curl_easy_setopt(h->easy, CURLOPT_CONNECTTIMEOUT_MS, ms < CONNECT_MS ? ms : (long)CONNECT_MS);
     curl_easy_setopt(h->easy, CURLOPT_BUFFERSIZE, (long)BUFFER_BYTES);
     curl_easy_setopt(h->easy, CURLOPT_USERAGENT, "depotd/" DEPOT_VERSION);
     curl_easy_setopt(h->easy, CURLOPT_HTTPHEADER, h->headers);
@@ -250,6 +265,8 @@ void http_prepare(http_op *h)
     curl_easy_setopt(h->easy, CURLOPT_HEADERDATA, h);
     curl_easy_setopt(h->easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
     curl_easy_setopt(h->easy, CURLOPT_OPENSOCKETDATA, h);
+    curl_easy_setopt(h->easy, CURLOPT_PREREQFUNCTION, take_connection);
+    curl_easy_setopt(h->easy, CURLOPT_PREREQDATA, h);
     curl_easy_setopt(h->easy, CURLOPT_ERRORBUFFER, h->text);
     curl_easy_setopt(h->easy, CURLOPT_PRIVATE, h);
     /* a connection that was opened for a host that is named in a grant is not for those that are allowed by a wider one */
