@@ -25,7 +25,9 @@ static void capabilities_cover_what_they_should(void)
         { "exec:/bin/sh", "exec:/bin/shred", false },  { "exec:/bin/*", "exec:/bin/sh", false },
         { "exe", "exec:/bin/sh", false },
     };
-    static const char *const bad[] = { "", "htp", "exec:sh", "http:", "http:a/b", "http:u@a", "HTTP" };
+    static const char *const bad[] = { "", "htp", "exec:sh", "http:", "http:a/b", "http:u@a", "HTTP", "http:a:", "http:a:*", "http:a:https", "http:a:080",
+                                       "http::80", "http:::1", "http:fe80::1:80", "http:https://a" };
+    static const char *const good[] = { "http", "http:a", "http:*:443", "http:[::1]", "http:[::1]:80", "http:10.0.0.7:65535", "exec:/bin/sh" };
 
     for (size_t i = 0; i < DEPOT_N(rows); i++) {
         is_int(grant_covers(rows[i].have, rows[i].want), rows[i].covers, rows[i].want);
@@ -33,6 +35,10 @@ static void capabilities_cover_what_they_should(void)
     for (size_t i = 0; i < DEPOT_N(bad); i++) {
         depot_err err = { 0 };
         ok(!grant_check(bad[i], &err), bad[i]);
+    }
+    for (size_t i = 0; i < DEPOT_N(good); i++) {
+        depot_err err = { 0 };
+        ok(grant_check(good[i], &err), good[i]);
     }
 }
 
