@@ -1,4 +1,5 @@
 /* local_lua.c - scripts without a daemon: checked, run one at a time, tested. */
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -47,6 +48,7 @@ static bool open_scripts(ctl *c, const verb_call *call, const char *file, bool a
                                 .url = alone ? getenv("DATABASE_URL") : NULL,
                                 .log = say };
 
+    (void)signal(SIGPIPE, SIG_IGN); /* as in a worker: a program that reads none of its input is no end */
     return offline_new(&o, out, err);
 }
 

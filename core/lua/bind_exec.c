@@ -11,7 +11,7 @@
 #include "lua/run.h"
 #include "run/child.h"
 
-enum { ARGS_MAX = 4096, OUTPUT_MAX = 1 << 20, OUTPUT_MOST = 16 << 20, BLOCK = 65536 };
+enum { ARGS_MAX = 4096, ARGS_BYTES_MAX = 2 << 20, OUTPUT_MAX = 1 << 20, OUTPUT_MOST = 16 << 20, BLOCK = 65536 };
 enum { IN, OUT, ERR, END, WATCHED };
 
 typedef struct exec_op {
@@ -316,7 +316,15 @@ static void watch(exec_op *x)
 
 /* ---- from Lua: stack 1 the table ---- */
 
-static const char *const *read_argv(lua_State *L, depot_arena *arena)
+/* The text on top, judged before it is copied: one large string may stand there many times. */
+static const char *read_text(lua_State *L, const char *what, size_t *bytes, depot_arena *arena)
+{
+    *bytes += lua_rawlen(L, -1);
+    luaL_argcheck(L, *bytes <= ARGS_BYTES_MAX, 1, "arguments and env are larger than 2 MiB together");
+    return bind_text(L, -1, what, arena);
+}
+
+static const char *const *read_argv(lua_State *L, size_t *bytes, depot_arena *arena)
 {
     size_t       n = lua_rawlen(L, 1);
     const char **argv;
@@ -325,25 +333,26 @@ static const char *const *read_argv(lua_State *L, depot_arena *arena)
     argv = depot_alloc(arena, (n + 1) * sizeof(*argv));
     for (size_t i = 0; i < n; i++) {
         lua_rawgeti(L, 1, (lua_Integer)i + 1);
-        argv[i] = bind_text(L, -1, "an argument", arena);
+        argv[i] = read_text(L, "an argument", bytes, arena);
         lua_pop(L, 1);
     }
     luaL_argcheck(L, argv[0][0] == '/', 1, "the program must be named by its whole path");
     return argv;
 }
 
-static const char *const *read_env(lua_State *L, depot_arena *arena)
+static const char *const *read_env(lua_State *L, size_t *bytes, depot_arena *arena)
 {
     const char **extra = depot_alloc(arena, (CHILD_ENV_MAX + 1) * sizeof(*extra));
     size_t       n = 0;
 
-    if (lua_getfield(L, 1, "env") == LUA_TTABLE) {
+    if (lua_getfield(L, 1, "env") != LUA_TNIL) {
+        luaL_argcheck(L, lua_istable(L, -1), 1, "env must be a table of names and texts");
         lua_pushnil(L);
         while (lua_next(L, -2) != 0) {
             luaL_argcheck(L, n < CHILD_ENV_MAX, 1, "env has more than 64 variables");
             luaL_argcheck(L, lua_type(L, -2) == LUA_TSTRING && strchr(lua_tostring(L, -2), '=') == NULL, 1,
                           "env must be a table of names and texts");
-            const char *value = bind_text(L, -1, "a value of env", arena);
+            const char *value = read_text(L, "a value of env", bytes, arena);
             extra[n++] = depot_strf(arena, "%s=%s", lua_tostring(L, -2), value);
             lua_pop(L, 1);
         }
@@ -354,8 +363,10 @@ static const char *const *read_env(lua_State *L, depot_arena *arena)
 
 static void read_options(lua_State *L, exec_op *x)
 {
-    x->spec.argv = read_argv(L, x->arena);
-    x->spec.env = read_env(L, x->arena);
+    size_t bytes = 0;
+
+    x->spec.argv = read_argv(L, &bytes, x->arena);
+    x->spec.env = read_env(L, &bytes, x->arena);
     if (lua_getfield(L, 1, "cwd") != LUA_TNIL) {
         x->spec.cwd = bind_text(L, -1, "cwd", x->arena);
     }

@@ -6,7 +6,7 @@
 
 #include "lua/http.h"
 
-enum { BODY_MAX = 8 << 20, BODY_MOST = 64 << 20, REDIRECTS_MOST = 20, TIMEOUT_MS = 30000 };
+enum { BODY_MAX = 8 << 20, BODY_MOST = 64 << 20, HEADERS_MAX = 64 << 10, REDIRECTS_MOST = 20, TIMEOUT_MS = 30000 };
 
 static http_op *http_of(op *o)
 {
@@ -98,6 +98,8 @@ static void add_line(lua_State *L, http_op *h, const char *line)
 
 static void check_header(lua_State *L, const char *name, const char *value)
 {
+    /* one that does not fit would let the server see other requests than were sent, on a connection that others use, too */
+    static const char *const own[] = { "Host", "Content-Length", "Transfer-Encoding", "Connection", "Upgrade" };
     bool good = name[0] != '\0' && strpbrk(value, "\r\n") == NULL;
 
     for (const char *c = name; *c != '\0'; c++) {
@@ -106,20 +108,31 @@ static void check_header(lua_State *L, const char *name, const char *value)
     if (!good) {
         luaL_error(L, "the header '%s' has a character that headers cannot have", name);
     }
-    if (strcasecmp(name, "host") == 0) {
-        luaL_error(L, "the header Host is made from the url");
+    for (size_t i = 0; i < DEPOT_N(own); i++) {
+        if (strcasecmp(name, own[i]) == 0) {
+            luaL_error(L, "the header %s is made from the url and the body", own[i]);
+        }
     }
+}
+
+/* Before it is copied: one large string may stand there many times. */
+static void count_header(lua_State *L, size_t *bytes)
+{
+    *bytes += lua_rawlen(L, -2) + lua_rawlen(L, -1);
+    luaL_argcheck(L, *bytes <= HEADERS_MAX, 1, "headers are larger than 64 KiB together");
 }
 
 static void read_headers(lua_State *L, http_op *h)
 {
-    bool has_type = false;
+    bool   has_type = false;
+    size_t bytes = 0;
 
     if (lua_getfield(L, 1, "headers") != LUA_TNIL) {
         luaL_argcheck(L, lua_istable(L, -1), 1, "headers must be a table of names and texts");
         lua_pushnil(L);
         while (lua_next(L, -2) != 0) {
             luaL_argcheck(L, lua_type(L, -2) == LUA_TSTRING, 1, "headers must be a table of names and texts");
+            count_header(L, &bytes);
             const char *name = lua_tostring(L, -2), *value = bind_text(L, -1, "a header", h->arena);
             check_header(L, name, value);
             has_type = has_type || strcasecmp(name, "content-type") == 0;

@@ -2,7 +2,7 @@
 #include "lua/grant.h"
 #include "lua/run.h"
 
-enum { NEEDS_MAX = 100 };
+enum { NEEDS_MAX = 100, NEED_BYTES_MAX = 4096 };
 
 const char *const *bind_needs_read(lua_State *L, int index, depot_arena *arena)
 {
@@ -17,6 +17,7 @@ const char *const *bind_needs_read(lua_State *L, int index, depot_arena *arena)
     for (size_t i = 0; i < n; i++) {
         lua_rawgeti(L, index, (lua_Integer)i + 1);
         luaL_argcheck(L, lua_type(L, -1) == LUA_TSTRING, 1, "needs must be a list of strings");
+        luaL_argcheck(L, lua_rawlen(L, -1) <= NEED_BYTES_MAX, 1, "an item of needs is longer than 4096 bytes");
         needs[i] = depot_strdup(arena, lua_tostring(L, -1));
         if (!grant_check(needs[i], &err)) {
             fail_raise(L, &err);
@@ -33,6 +34,9 @@ int bind_needs(lua_State *L)
 
     if (r->mode != RUN_FILE) {
         return luaL_error(L, "depot.needs is for hooks and schedules; a job says needs = {…} in depot.job");
+    }
+    if (r->needs != NULL) {
+        return luaL_error(L, "depot.needs has been called before: one list states all of them");
     }
     lua_settop(L, 1);
     r->needs = bind_needs_read(L, 1, r->arena);

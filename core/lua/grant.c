@@ -5,7 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
-enum { HOST_MAX = 300 };
+enum { HOST_MAX = 300, PORT_LENGTH_MAX = 6 /* with its colon */ };
 
 static const char *const kinds[] = { "exec", "http" };
 
@@ -21,12 +21,34 @@ static size_t kind_length(const char *text)
     return strcspn(text, ":");
 }
 
+/* The colon before the port; NULL: there is none. */
+static const char *port_of(const char *host)
+{
+    const char *colon = strrchr(host, ':');
+
+    return colon != NULL && strchr(colon, ']') == NULL ? colon : NULL;
+}
+
+/* What would be taken and never fit is a mistake: a port that is no number, an address of IPv6 without its brackets. */
+static bool is_host(const char *detail)
+{
+    const char *port = port_of(detail), *first = strchr(detail, ':');
+
+    if (strpbrk(detail, "/@ ") != NULL || detail[0] == '\0' || port == detail || strlen(detail) >= HOST_MAX) {
+        return false;
+    }
+    if (detail[0] != '[' && first != port) {
+        return false;
+    }
+    return port == NULL || (port[1] >= '1' && port[1] <= '9' && strlen(port) <= PORT_LENGTH_MAX && port[1 + strspn(port + 1, "0123456789")] == '\0');
+}
+
 static bool check_detail(const char *text, const char *detail, depot_err *err)
 {
     if (strncmp(text, "exec", 4) == 0 && detail[0] != '/') {
         return DEPOT_FAIL(err, INVALID, "the capability %s must name a program by its whole path", text);
     }
-    if (strncmp(text, "http", 4) == 0 && (strpbrk(detail, "/@ ") != NULL || detail[0] == '\0' || strlen(detail) >= HOST_MAX)) {
+    if (strncmp(text, "http", 4) == 0 && !is_host(detail)) {
         DEPOT_FAIL(err, INVALID, "the capability %s must name a host, or a host and a port", text);
         return depot_hint(err, "http:api.example.org, http:*.example.org, http:10.0.0.7:8080, http:[::1]:80");
     }
@@ -44,14 +66,6 @@ bool grant_check(const char *text, depot_err *err)
     }
     DEPOT_FAIL(err, INVALID, "there is no capability %s", text);
     return depot_hint(err, "http, http:HOST, http:HOST:PORT, exec, exec:/PATH");
-}
-
-/* The colon before the port; NULL: there is none. */
-static const char *port_of(const char *host)
-{
-    const char *colon = strrchr(host, ':');
-
-    return colon != NULL && strchr(colon, ']') == NULL ? colon : NULL;
 }
 
 static bool lower(const char *from, size_t n, char out[HOST_MAX])

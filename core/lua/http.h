@@ -47,6 +47,7 @@ void http_close(engine *e);                               /* with the engine: no
 /* The request's URL: http or https, to a host that the script may reach. */
 bool http_target(http_op *h, const char *url, depot_err *err) DEPOT_MUST_USE;
 void http_prepare(http_op *h);            /* options of the transfer */
+void http_bound(http_op *h);              /* it ends when it is due */
 void http_ended(http_op *h, CURLcode how); /* a redirect goes on, all else ends the op */
 
 #endif

@@ -36,6 +36,7 @@ static bool start(http_loop *l, http_op *h)
 {
     h->opening = true;
     l->opening++;
+    http_bound(h);
     h->added = curl_multi_add_handle(l->multi, h->easy) == CURLM_OK;
     if (!h->added) {
         http_opened(h);
@@ -202,6 +203,7 @@ bool http_add(http_op *h, depot_err *err)
     engine *e = h->engine;
 
     if (h->alone != NULL) {
+        http_bound(h);
         h->added = curl_multi_add_handle(h->alone, h->easy) == CURLM_OK;
         return h->added || DEPOT_FAIL(err, MEMORY, "no memory for a request");
     }

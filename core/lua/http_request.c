@@ -39,18 +39,29 @@ static reach reach_of_4(uint32_t address)
     return REACH_PUBLIC;
 }
 
+/* Addresses that carry one of IPv4, behind so many bytes, to which a gateway may take them. */
+static const struct {
+    uint8_t prefix[12];
+    size_t  length, at;
+} carriers[] = {
+    { { [10] = 0xff, [11] = 0xff }, 12, 12 },                /* ::ffff:0:0/96, mapped */
+    { { 0 }, 12, 12 },                                       /* ::/96, compatible */
+    { { 0x00, 0x64, 0xff, 0x9b }, 12, 12 },                  /* 64:ff9b::/96, NAT64 */
+    { { 0x20, 0x02 }, 2, 2 },                                /* 2002::/16, 6to4 */
+};
+
 static reach reach_of_6(const uint8_t *a)
 {
-    static const uint8_t mapped[12] = { [10] = 0xff, [11] = 0xff }, zero[15] = { 0 };
-    uint32_t             last = (uint32_t)a[12] << 24 | (uint32_t)a[13] << 16 | (uint32_t)a[14] << 8 | a[15];
-
-    if (memcmp(a, mapped, sizeof(mapped)) == 0) {
-        return reach_of_4(last);
+    for (size_t i = 0; i < DEPOT_N(carriers); i++) {
+        const uint8_t *four = a + carriers[i].at;
+        if (memcmp(a, carriers[i].prefix, carriers[i].length) == 0) {
+            return reach_of_4((uint32_t)four[0] << 24 | (uint32_t)four[1] << 16 | (uint32_t)four[2] << 8 | four[3]);
+        }
     }
     if (a[0] == 0xfe && (a[1] & 0xc0) == 0x80) {
         return REACH_LINK;
     }
-    bool is_local = memcmp(a, zero, sizeof(zero)) == 0 || (a[0] & 0xfe) == 0xfc || a[0] == 0xff;
+    bool is_local = (a[0] & 0xfe) == 0xfc || (a[0] == 0xfe && (a[1] & 0xc0) == 0xc0) || a[0] == 0xff;
     return is_local ? REACH_PRIVATE : REACH_PUBLIC;
 }
 
@@ -156,25 +167,24 @@ static void forget_reply(http_op *h)
     depot_buf_reset(&h->reply);
     h->first = NULL;
     h->last = &h->first;
-    h->header_bytes = 0;
 }
 
-/* A new status line begins another head: of the reply after a 100, say. */
+/* A new status line begins another head: of the reply after a 100, say. They are bounded together, as a server may send any
+ * number of them. */
 static size_t take_header(char *bytes, size_t size, size_t n, void *arg)
 {
     http_op    *h = arg;
     size_t      length = size * n;
     const char *colon = memchr(bytes, ':', length);
 
-    http_opened(h);
-    if (length > 5 && strncmp(bytes, "HTTP/", 5) == 0) {
-        forget_reply(h);
-        return length;
-    }
     h->header_bytes += length;
     h->too_large = h->header_bytes > HEADER_BYTES_MAX;
     if (h->too_large) {
         return 0;
+    }
+    if (length > 5 && strncmp(bytes, "HTTP/", 5) == 0) {
+        forget_reply(h);
+        return length;
     }
     if (colon == NULL) {
         return length;
@@ -214,19 +224,38 @@ static void set_method(http_op *h)
     curl_easy_setopt(h->easy, CURLOPT_CUSTOMREQUEST, h->method);
 }
 
-void http_prepare(http_op *h)
+/* When it begins: it may have waited for its place. */
+void http_bound(http_op *h)
 {
     int64_t left = h->due_ms - depot_now_ms();
     long    ms = left > 0 ? (long)left : 1;
 
+    curl_easy_setopt(h->easy, CURLOPT_TIMEOUT_MS, ms);
+    curl_easy_setopt(h->easy, CURLOPT_CONNECTTIMEOUT_MS, ms < CONNECT_MS ? ms : (long)CONNECT_MS);
+}
+
+/* Also of one that was open already. */
+static int take_connection(void *arg, char *ip, char *local_ip, int port, int local_port)
+{
+    (void)ip;
+    (void)local_ip;
+    (void)port;
+    (void)local_port;
+    http_opened(arg);
+    return CURL_PREREQFUNC_OK;
+}
+
+void http_prepare(http_op *h)
+{
     forget_reply(h);
+    h->header_bytes = 0;
+    h->refused = h->too_large = false; /* of the hop before */
     set_method(h);
     curl_easy_setopt(h->easy, CURLOPT_URL, h->url);
     curl_easy_setopt(h->easy, CURLOPT_PROTOCOLS_STR, "http,https");
     curl_easy_setopt(h->easy, CURLOPT_PROXY, ""); /* the host that was granted is the host that is asked */
     curl_easy_setopt(h->easy, CURLOPT_NOSIGNAL, 1L);
-    curl_easy_setopt(h->easy, CURLOPT_TIMEOUT_MS, ms);
-    curl_easy_setopt(h->easy, CURLOPT_CONNECTTIMEOUT_MS, ms < CONNECT_MS ? ms : (long)CONNECT_MS);
+    curl_easy_setopt(h->easy, CURLOPT_QUICK_EXIT, 1L); /* its end does not wait for the thread that still looks up a name */
     curl_easy_setopt(h->easy, CURLOPT_BUFFERSIZE, (long)BUFFER_BYTES);
     curl_easy_setopt(h->easy, CURLOPT_USERAGENT, "depotd/" DEPOT_VERSION);
     curl_easy_setopt(h->easy, CURLOPT_HTTPHEADER, h->headers);
@@ -236,6 +265,8 @@ void http_prepare(http_op *h)
     curl_easy_setopt(h->easy, CURLOPT_HEADERDATA, h);
     curl_easy_setopt(h->easy, CURLOPT_OPENSOCKETFUNCTION, open_socket);
     curl_easy_setopt(h->easy, CURLOPT_OPENSOCKETDATA, h);
+    curl_easy_setopt(h->easy, CURLOPT_PREREQFUNCTION, take_connection);
+    curl_easy_setopt(h->easy, CURLOPT_PREREQDATA, h);
     curl_easy_setopt(h->easy, CURLOPT_ERRORBUFFER, h->text);
     curl_easy_setopt(h->easy, CURLOPT_PRIVATE, h);
     /* a connection that was opened for a host that is named in a grant is not for those that are allowed by a wider one */

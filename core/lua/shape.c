@@ -86,6 +86,9 @@ static bool read_bounds(const place *at, const depot_json *declared, depot_field
     }
     f->min = min != NULL ? depot_json_integer(min) : f->type == DEPOT_T_INT || f->type == DEPOT_T_NUMBER ? INT64_MIN : 0;
     f->max = max != NULL ? depot_json_integer(max) : INT64_MAX;
+    if (f->max == 0 && f->min >= 0) { /* tables of fields write "no bounds" so */
+        return DEPOT_FAIL(err, INVALID, "args.%s: max must be above 0 where min is not below it", at->path);
+    }
     return f->min <= f->max || DEPOT_FAIL(err, INVALID, "args.%s: min is above max", at->path);
 }
 

@@ -147,6 +147,7 @@ static void on_end(void *arg, const depot_err *err)
         lose(w, t, now);
         free(t);
     }
+    child_end_session(&w->child, REAP_MS); /* programs of its scripts, and what these have started */
     if (!child_wait(&w->child, REAP_MS, &status)) {
         child_stop(&w->child, SIGKILL, REAP_MS, &status);
     }
@@ -229,6 +230,7 @@ static bool run_program(scripts *s, const generation *g, int fd, child *out, dep
     spec.keep = fd;
     spec.no_new_privs = true;
     spec.die_with_parent = true;
+    spec.own_session = true;
 #if !defined(__SANITIZE_ADDRESS__) &&                                                                                  \
     !defined(__SANITIZE_THREAD__) /* sanitizers reserve more addresses than there are */
     spec.memory_limit = CAPS_PER_WORKER * g->opt.memory_max + ADDRESS_SPACE_BESIDES;

@@ -1,6 +1,7 @@
 /* child.c - start programs and wait for them: fork, a few async-signal-safe calls, exec; ends are seen through a pidfd. */
 #include "run/child.h"
 
+#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -18,7 +19,7 @@
 #include "base/clock.h"
 #include "base/unit.h"
 
-enum { GROUPS_MAX = 64, ENV_MAX = 8, FD_ABOVE = 16, READ_BLOCK = 65536 };
+enum { GROUPS_MAX = 64, ENV_MAX = 8, FD_ABOVE = 16, READ_BLOCK = 65536, SESSION_ROUNDS = 5 };
 
 /* What is worked out before the fork, because only async-signal-safe calls may come after it. */
 typedef struct plan {
@@ -91,7 +92,8 @@ static _Noreturn void become(const plan *p)
     sigemptyset(&none);
     sigprocmask(SIG_SETMASK, &none, NULL); /* NOLINT(concurrency-mt-unsafe): the child has one thread */
     int report = fcntl(p->report, F_DUPFD_CLOEXEC, FD_ABOVE * 4);
-    bool ok = report >= 0 && setpgid(0, 0) == 0 && use_fds(spec) && chdir(spec->cwd == NULL ? "/" : spec->cwd) == 0;
+    bool alone = spec->own_session ? setsid() >= 0 : setpgid(0, 0) == 0;
+    bool ok = report >= 0 && alone && use_fds(spec) && chdir(spec->cwd == NULL ? "/" : spec->cwd) == 0;
 
     if (ok) {
         unsigned first = spec->keep >= 0 ? 4 : 3;
@@ -259,6 +261,57 @@ void child_kill(child *c, int sig)
 {
     if (c->pid > 0 && kill(-c->pid, sig) != 0) {
         kill(c->pid, sig); /* it has left its group; if it has ended this does nothing */
+    }
+}
+
+/* The session of a process; -1: it is gone. */
+static pid_t session_of(const char *pid)
+{
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    depot_err                                 gone = { 0 };
+    char                                     *text = NULL;
+
+    if (!depot_read_file(arena, depot_strf(arena, "/proc/%s/stat", pid), 4096, &text, NULL, &gone)) {
+        return -1;
+    }
+    const char *at = strrchr(text, ')'); /* behind the name: state, parent, group, session */
+    for (int i = 0; i < 4 && at != NULL; i++) {
+        at = strchr(at + 1, ' ');
+    }
+    return at == NULL ? -1 : (pid_t)strtol(at, NULL, 10);
+}
+
+static size_t kill_members(pid_t session)
+{
+    DIR                 *all = opendir("/proc");
+    const struct dirent *entry;
+    size_t               n = 0;
+
+    while (all != NULL && (entry = readdir(all)) != NULL) { /* NOLINT(concurrency-mt-unsafe): a stream of our own */
+        pid_t pid = (pid_t)strtol(entry->d_name, NULL, 10);
+        if (pid > 0 && pid != session && session_of(entry->d_name) == session) {
+            n += kill(pid, SIGKILL) == 0;
+        }
+    }
+    if (all != NULL) {
+        closedir(all);
+    }
+    return n;
+}
+
+/* Its number stays its session's as long as it is not reaped. Again, as they may have started others meanwhile. */
+void child_end_session(child *c, int64_t grace_ms)
+{
+    struct pollfd end = { .fd = c->pidfd, .events = POLLIN };
+
+    if (c->pid <= 0 || c->pidfd < 0) {
+        return;
+    }
+    if (poll(&end, 1, (int)grace_ms) <= 0) {
+        child_kill(c, SIGKILL);
+        (void)poll(&end, 1, (int)grace_ms); /* one that cannot be killed is left to child_wait */
+    }
+    for (int i = 0; i < SESSION_ROUNDS && kill_members(c->pid) > 0; i++) {
     }
 }
 

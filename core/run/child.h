@@ -18,6 +18,7 @@ typedef struct child_spec {
     int64_t memory_limit;    /* RLIMIT_AS in bytes; 0: none */
     /* die_with_parent: SIGKILL when the thread that started it ends, so start such children from a thread that stays. */
     bool    no_new_privs, die_with_parent;
+    bool    own_session; /* not only a group: child_end_session finds what it has started, in whatever group that is */
 } child_spec;
 #define CHILD_SPEC_INIT { .in = -1, .out = -1, .err = -1, .keep = -1, .uid = (uid_t)-1, .gid = (gid_t)-1 }
 
@@ -35,6 +36,8 @@ bool child_start(const child_spec *spec, child *out, depot_err *err) DEPOT_MUST_
 /* true: it has ended, *out_status is its exit status or 128 + signal, and c is empty. false: still runs at the deadline. */
 bool child_wait(child *c, int64_t timeout_ms, int *out_status);
 void child_kill(child *c, int sig); /* the whole group; no-op when it has ended */
+/* Of one with own_session that is ending: waits until it has, kills whoever of its session is left. To be reaped after that. */
+void child_end_session(child *c, int64_t grace_ms);
 /* TERM, then KILL after grace_ms; reaps. */
 void child_stop(child *c, int sig, int64_t grace_ms, int *out_status);
 

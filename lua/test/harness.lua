@@ -123,8 +123,13 @@ local function fake_job(type, args, fakes, seen, enqueue, db)
   end
   function job:progress(at, text) seen.progress[#seen.progress + 1] = { at = at, text = text } end
   function job:checkpoint(name, f)
-    if kept[name] == nil then kept[name] = depot.json.decode(depot.json.encode({ f() }))[1] or false end
-    return kept[name] or nil
+    if kept[name] == nil then
+      local value = f()
+      if value == nil then value = depot.null end
+      kept[name] = depot.json.decode(depot.json.encode({ value }))[1]
+    end
+    if kept[name] == depot.null then return nil end
+    return kept[name]
   end
   function job:record(name, value) kept[name] = value end
   function job:recorded(name) return kept[name] ~= nil and { kept[name] } or nil end

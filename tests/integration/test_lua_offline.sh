@@ -36,15 +36,25 @@ like "$out" 'no database' "which is said"
 printf 'return { ... }\n' > "$work/x.lua"
 ok "a plain script runs from anywhere" ctl lua run "$work/x.lua" --args '[1, 2]'
 like "$out" '\[\[1,2\]\]' "with its argument"
+printf 'depot.needs { "exec" } for _ = 1, 20 do depot.exec { "/bin/true", stdin = ("x"):rep(300000) } end return 1\n' > "$work/x.lua"
+ok "a program that reads none of its input does not end it" ctl lua run "$work/x.lua" --grant exec
 
 cat > "$work/lua/handlers/a_test.lua" << 'LUA'
 test("right", function(t) t:eq(t:job("a", { n = 1 }, { exec = function(s) return { out = s[2] } end }).value[1], "1") end)
 test("wrong", function(t) t:eq({ 1, { 2 } }, { 1, { 3 } }) end)
+test("false is kept", function(t) t:eq(t:job("c").value, { false, false, 1 }) end)
 test("no fake", function(t) t:eq(t:job("a").error.message, "the test gives no fake for depot.exec") end)
+LUA
+cat > "$work/lua/handlers/c.lua" << 'LUA'
+depot.job("c") { run = function(job)
+  local function no() return false end
+  return { job:checkpoint("x", no), job:checkpoint("x", error), job:checkpoint("y", function() end) == nil and 1 }
+end }
 LUA
 refused "a test that fails is told" 1 ctl lua test "$work/lua/handlers/a_test.lua"
 like "$out" '^ok 1 - handlers/a_test.lua: right' "one passes"
 like "$out" '^not ok 2 - handlers/a_test.lua: wrong' "one fails"
 like "$out" 'got \[1,\[2\]\], want \[1,\[3\]\]' "and says why"
-like "$out" '^ok 3 ' "what has no fake is named"
+like "$out" '^ok 3 ' "a checkpoint gives what it was given"
+like "$out" '^ok 4 ' "what has no fake is named"
 finish

@@ -164,7 +164,8 @@ static void put(const char *path, const char *text)
 static scripts_options options(void)
 {
     return (scripts_options){ .exe = "/proc/self/exe", .lua_dirs = folder, .workers = WORKERS, .concurrency = CONCURRENCY,
-                              .memory_max = 16 << 20, .cpu_max_ms = 500, .default_timeout_ms = 5000 };
+                              .memory_max = 16 << 20, .cpu_max_ms = 500, .default_timeout_ms = 5000,
+                              .grants = "{\"program.lua\":[\"exec\"]}" };
 }
 
 static int64_t wait_capacity(int64_t wanted)
@@ -219,6 +220,8 @@ static void workers_start(void)
     put("variable.lua", "return depot.test.variable(...)\n");
     put("count.lua", "depot.test.count(...)\n");
     put("emit.lua", "depot.event.emit('thing.happened', { n = ... })\n");
+    put("program.lua", "depot.needs { 'exec:/bin/sh' }\n"
+                       "depot.exec { '/bin/sh', '-c', '(while :; do touch \"$0\"; sleep 0.1; done) & wait', ... }\n");
     put("types.lua", "depot.test.block('x')\n");
     setenv("TEST_SECRET", "value", 1);
     if (!ok_err(scripts_start(h, &o, &ops, &err), &err, "scripts_start")) {
@@ -344,6 +347,28 @@ static void a_killed_worker_loses_its_scripts_at_once(void)
     ok(!run_file(&w, "crash.lua", "{}", 5000), "a script that crashes its worker fails");
     is_int(w.err.code, DEPOT_E_WORKER_LOST, "with WORKER_LOST");
     is_int(wait_capacity(WORKERS * CONCURRENCY), WORKERS * CONCURRENCY, "and another worker takes its place");
+}
+
+/* Not only the program itself: its own children are of another parent, and nobody else knows of them. */
+static void programs_end_with_their_worker(void)
+{
+    char    mark[200], arg[210];
+    waiting w;
+    int64_t until = depot_now_ms() + WAIT_MS;
+
+    (void)snprintf(mark, sizeof(mark), "%s/mark", folder);
+    (void)snprintf(arg, sizeof(arg), "\"%s\"", mark);
+    begin(&w, NULL, "program.lua", arg, 30000);
+    while (access(mark, F_OK) != 0 && depot_now_ms() < until) {
+        usleep(20000);
+    }
+    ok(access(mark, F_OK) == 0, "a program has started another one");
+    kill(busy_worker(), SIGKILL);
+    ok(wait_for(&w, WAIT_MS) && !w.ok, "the script fails");
+    is_int(wait_capacity(WORKERS * CONCURRENCY), WORKERS * CONCURRENCY, "another worker takes its place");
+    ok(unlink(mark) == 0, "what is left would make it again");
+    usleep(500000);
+    ok(access(mark, F_OK) != 0, "nobody is left");
 }
 
 static void a_hanging_worker_is_killed(void)
@@ -528,6 +553,7 @@ int main(int argc, char **argv)
     run(cancel_ends_a_script);
     run(capacity_is_bounded);
     run(a_killed_worker_loses_its_scripts_at_once);
+    run(programs_end_with_their_worker);
     run(a_hanging_worker_is_killed);
     run(metrics_reach_the_daemon);
     run(reload_replaces_workers_and_lets_scripts_finish);

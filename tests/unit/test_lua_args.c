@@ -16,6 +16,8 @@ static void declarations_are_checked(void)
         { JOB("{ w = { type = 'integer', min = 'x' } }"), "args.w: min and max must be integers" },
         { JOB("{ w = { type = 'boolean', min = 1 } }"), "args.w: min and max must be integers" },
         { JOB("{ w = { type = 'integer', min = 5, max = 1 } }"), "args.w: min is above max" },
+        { JOB("{ w = { type = 'array', max = 0 } }"), "args.w: max must be above 0" },
+        { JOB("{ w = { type = 'integer', min = 0, max = 0 } }"), "args.w: max must be above 0" },
         { JOB("{ w = { type = 'integer', min = 1, default = 0 } }"), "the default of w: w: 0 is out of range" },
         { JOB("{ w = { type = 'integer', choices = { 'a' } } }"), "args.w: choices must be a list of strings, for the type string" },
         { JOB("{ w = { type = 'string', of = 'string' } }"), "args.w: of belongs to the type array" },

@@ -25,7 +25,9 @@ static void capabilities_cover_what_they_should(void)
         { "exec:/bin/sh", "exec:/bin/shred", false },  { "exec:/bin/*", "exec:/bin/sh", false },
         { "exe", "exec:/bin/sh", false },
     };
-    static const char *const bad[] = { "", "htp", "exec:sh", "http:", "http:a/b", "http:u@a", "HTTP" };
+    static const char *const bad[] = { "", "htp", "exec:sh", "http:", "http:a/b", "http:u@a", "HTTP", "http:a:", "http:a:*", "http:a:https", "http:a:080",
+                                       "http::80", "http:::1", "http:fe80::1:80", "http:https://a" };
+    static const char *const good[] = { "http", "http:a", "http:*:443", "http:[::1]", "http:[::1]:80", "http:10.0.0.7:65535", "exec:/bin/sh" };
 
     for (size_t i = 0; i < DEPOT_N(rows); i++) {
         is_int(grant_covers(rows[i].have, rows[i].want), rows[i].covers, rows[i].want);
@@ -33,6 +35,10 @@ static void capabilities_cover_what_they_should(void)
     for (size_t i = 0; i < DEPOT_N(bad); i++) {
         depot_err err = { 0 };
         ok(!grant_check(bad[i], &err), bad[i]);
+    }
+    for (size_t i = 0; i < DEPOT_N(good); i++) {
+        depot_err err = { 0 };
+        ok(grant_check(good[i], &err), good[i]);
     }
 }
 
@@ -86,11 +92,17 @@ static void files_state_their_needs_themselves(void)
 
     rig_init(&r);
     rig_file(&r, "hooks/a.lua", "depot.needs { 'exec:/bin/true' } return depot.exec({ '/bin/true' }).status");
+    rig_file(&r, "hooks/c.lua", "while true do depot.needs { 'exec' } end");
+    rig_file(&r, "hooks/d.lua", "depot.needs { 'exec:/' .. ('x'):rep(5000) }");
     rig_file(&r, "hooks/b.lua", "return depot.exec({ '/bin/true' }).status");
     ok(rig_start(&r, &(rig_options){ .grants = "{\"hooks/?.lua\":[\"exec\"]}" }), "they load");
     ok(rig_run(&r, RUN_FILE, "hooks/a.lua", "{}", 5000), "one that does may");
     ok(!rig_run(&r, RUN_FILE, "hooks/b.lua", "{}", 5000), "one that does not may not");
     contains(r.err.hint, "begin the file with depot.needs{\"exec:/bin/true\"}", "and is told how");
+    ok(!rig_run(&r, RUN_FILE, "hooks/c.lua", "{}", 5000), "twice it cannot");
+    contains(r.err.msg, "has been called before", "as one list is all");
+    ok(!rig_run(&r, RUN_FILE, "hooks/d.lua", "{}", 5000), "nor at any length");
+    contains(r.err.msg, "longer than 4096 bytes", "which is said");
     rig_free(&r);
 }
 
@@ -131,6 +143,8 @@ static void mistakes_are_told(void)
         { EXEC("depot.exec { '/bin/true', timout = 1 }"), "LUA_ERROR", "no option 'timout' (did you mean timeout?)" },
         { EXEC("depot.exec { '/bin/true', 'a\\0b' }"), "LUA_ERROR", "without NUL" },
         { EXEC("depot.exec {}"), "LUA_ERROR", "a program" },
+        { EXEC("depot.exec { '/bin/true', env = 'A=1' }"), "LUA_ERROR", "env must be a table" },
+        { EXEC("local s, t = ('x'):rep(1 << 20), { '/bin/true' } for i = 2, 4000 do t[i] = s end depot.exec(t)"), "LUA_ERROR", "larger than 2 MiB" },
         { EXEC("depot.exec { '/bin/true', cwd = '/no/such' }"), "EXEC", "No such file" },
     };
     rig r;

@@ -2,6 +2,8 @@
  * redirects, where nobody may go. */
 #include <arpa/inet.h>
 #include <ctype.h>
+#include <dlfcn.h>
+#include <netdb.h>
 #include <pthread.h>
 #include <signal.h>
 #include <sys/resource.h>
@@ -10,6 +12,27 @@
 
 #include "lua_rig.h"
 #include "tap.h"
+
+/* ---- a resolver that takes long for one name: libcurl's calls come here ---- */
+
+enum { LOOKUP_S = 5 };
+
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **out)
+    __attribute__((visibility("default")));
+
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **out)
+{
+    union {
+        void *any;
+        int (*fn)(const char *, const char *, const struct addrinfo *, struct addrinfo **);
+    } real = { dlsym(RTLD_NEXT, "getaddrinfo") };
+
+    if (node != NULL && strcmp(node, "slow.example") == 0) {
+        sleep(LOOKUP_S);
+        return EAI_AGAIN;
+    }
+    return real.fn(node, service, hints, out);
+}
 
 /* ---- the server: one request a connection ---- */
 
@@ -81,6 +104,12 @@ static void make_reply(client *c)
             n += snprintf(at + n, size - (size_t)n, "X-%d: %s\r\n", i, "0123456789012345678901234567890123456789");
         }
         snprintf(at + n, size - (size_t)n, "\r\n");
+    } else if (strstr(c->head, " /early") != NULL) {
+        int n = 0;
+        for (int i = 0; i < 2000; i++) {
+            n += snprintf(at + n, size - (size_t)n, "HTTP/1.1 103 x\r\nLink: %s\r\n\r\n", "0123456789012345678901234567890123456789");
+        }
+        snprintf(at + n, size - (size_t)n, "HTTP/1.1 200 x\r\nContent-Length: 0\r\n\r\n");
     } else if (strstr(c->head, " /cookies") != NULL) {
         snprintf(at, size, "HTTP/1.1 404 x\r\nSet-Cookie: a\r\nSet-Cookie: b\r\nVia: 1\r\nVIA:  2 \r\nContent-Length: 7\r\n\r\n{\"a\":1}");
     } else { /* what was asked comes back */
@@ -223,11 +252,14 @@ static void what_cannot_be_is_told(void)
         { "depot.http.get(at, { headers = { ['A\\n'] = '1' } })", "LUA_ERROR", "cannot have" },
         { "depot.http.get(at, { headers = { A = '1\\r\\nB: 2' } })", "LUA_ERROR", "cannot have" },
         { "depot.http.get(at, { headers = { Host = 'x' } })", "LUA_ERROR", "made from the url" },
+        { "depot.http.post(at, { body = 'abc', headers = { ['content-length'] = '1' } })", "LUA_ERROR", "Content-Length is made from" },
+        { "local v, h = ('x'):rep(1 << 20), {} for i = 1, 9999 do h['A' .. i] = v end depot.http.get(at, { headers = h })", "LUA_ERROR", "larger than 64 KiB" },
         { "depot.http.get(at, { metod = 'x' })", "LUA_ERROR", "no option 'metod' (did you mean method?)" },
         { "depot.http.request { url = at, method = 'a b' }", "LUA_ERROR", "capital letters" },
         { "depot.http.post(at, { body = 'a', json = 1 })", "LUA_ERROR", "two bodies" },
         { "depot.http.get(at .. '/big', { max_body = 99999 })", "PAYLOAD_TOO_LARGE", "larger than 99999 bytes" },
         { "depot.http.get(at .. '/headers')", "PAYLOAD_TOO_LARGE", "or its head than" },
+        { "depot.http.get(at .. '/early')", "PAYLOAD_TOO_LARGE", "or its head than" },
         { "depot.http.get(at .. '/wait/5000', { timeout = '100ms' })", "TIMEOUT", "no whole reply" },
         { "depot.http.get(at .. '/wait/5000')", "TIMEOUT", "stopped at its deadline" },
         { "('a'):gsub('.', function() depot.http.get(at .. '/wait/5000', { timeout = 0.1 }) end)", "TIMEOUT", "no whole reply" },
@@ -253,6 +285,10 @@ static void nobody_goes_where_it_was_not_granted(void)
         { "{\"j\":[\"http\"]}", "depot.http.get(at)", "leads to 127.0.0.1, an address of this machine" },
         { "{\"j\":[\"http:*\"]}", "depot.http.get('http://localhost:PORT')", "an address of this machine" },
         { "{\"j\":[\"http\"]}", "depot.http.get('http://[::ffff:127.0.0.1]:PORT')", "an address of this machine" },
+        { "{\"j\":[\"http\"]}", "depot.http.get('http://[::1]:PORT')", "leads to ::1, an address of this machine" },
+        { "{\"j\":[\"http\"]}", "depot.http.get('http://[64:ff9b::a9fe:a9fe]/')", "leads to 64:ff9b::a9fe:a9fe" },
+        { "{\"j\":[\"http\"]}", "depot.http.get('http://[2002:a00:1::1]/')", "leads to 2002:a00:1::1" },
+        { "{\"j\":[\"http\"]}", "depot.http.get('http://[fec0::1]/')", "leads to fec0::1" },
         { "{\"j\":[\"http\"]}", "depot.http.get('http://0x7f000001:PORT')", "an address of this machine" },
         { "{\"j\":[\"http\"]}", "depot.http.get('http://169.254.169.254/')", "leads to 169.254.169.254" },
         { "{\"j\":[\"http\"]}", "('a'):gsub('.', function() depot.http.get(at) end)", "an address of this machine" },
@@ -289,6 +325,21 @@ static void redirects_are_followed_when_asked(void)
         ok_err(run_as(&r, "{\"j\":[\"http:127.0.0.1\",\"http:localhost\"]}", rows[i][0], 10000), &r.err, rows[i][0]);
         is_str(r.json, rows[i][1], "its result");
         rig_free(&r);
+    }
+}
+
+/* Nobody else of the worker would run while the loop waits for the thread that looks it up. */
+static void a_name_that_is_looked_up_for_long_holds_up_nobody(void)
+{
+    static const char *const rows[] = { "depot.http.get('http://slow.example/', { timeout = '100ms' })", "depot.http.get('http://slow.example/')" };
+    rig r;
+
+    for (size_t i = 0; i < DEPOT_N(rows); i++) {
+        int64_t began = depot_now_ms();
+        ok(!run_as(&r, "{\"j\":[\"http\"]}", rows[i], 500), rows[i]);
+        is_str(depot_err_id(&r.err), "TIMEOUT", "it ends at its deadline");
+        rig_free(&r);
+        ok(depot_now_ms() - began < LOOKUP_S * 1000, "and not with the look-up");
     }
 }
 
@@ -331,6 +382,7 @@ int main(void)
     run(what_cannot_be_is_told);
     run(nobody_goes_where_it_was_not_granted);
     run(redirects_are_followed_when_asked);
+    run(a_name_that_is_looked_up_for_long_holds_up_nobody);
     run(thousands_wait_together);
     uv_async_send(&stop);
     pthread_join(thread, NULL);
