@@ -1,0 +1,110 @@
+/* test_queue_kinds.c - jobs that are rows beside jobs in chunks: what is made, claimed, canceled and counted is the same for both. */
+#include "db/migrate.h"
+
+#include "tap.h"
+
+#include "pgtest.h"
+
+static depot_db *connect_as(const char *url)
+{
+    depot_db *db = NULL;
+    depot_err err = { 0 };
+
+    if (!db_connect(url, "test", 10000, &db, &err)) {
+        printf("Bail out! %s\n", err.msg);
+        exit(1);
+    }
+    return db;
+}
+
+static void migrate(void)
+{
+    static const char *const            sets[] = { "core", "queue", NULL };
+    DEPOT_AUTO(db_disconnect) depot_db *db = connect_as(pg_cluster_owner_url(pgt_cluster));
+    const char                         *src = getenv("DEPOT_SRC");
+    depot_err                           err = { 0 };
+    size_t                              n = 0;
+
+    if (!ok_err(migrate_up(db, pgt_arena, depot_strf(pgt_arena, "%s/sql", src == NULL ? "." : src), sets, NULL, NULL,
+                           &n, &err),
+                &err, "the migrations apply")) {
+        exit(1);
+    }
+}
+
+/* The first column of the first row as the daemon's role sees it; NULL for none. */
+static const char *ask_on(depot_db *db, const char *sql)
+{
+    depot_err   err = { 0 };
+    depot_rows *rows = NULL;
+
+    if (!depot_db_sql(db, pgt_arena, sql, DEPOT_NO_VALS, &rows, &err)) {
+        return depot_strf(pgt_arena, "%s %s", err.sqlstate, err.msg);
+    }
+    return depot_rows_count(rows) == 0 ? NULL : depot_text(rows, 0, depot_rows_name(rows, 0));
+}
+
+static const char *ask(const char *sql)
+{
+    DEPOT_AUTO(db_disconnect) depot_db *db = connect_as(pg_cluster_url(pgt_cluster));
+
+    return ask_on(db, sql);
+}
+
+static void clean(void)
+{
+    pgt_do("truncate queue.jobs, queue.attempts, queue.queue_policies, queue.limits, queue.tokens, queue.tally, queue.job_keys,"
+           " queue.chunks, queue.chunk_ready, queue.chunk_leases, queue.chunk_attempts");
+}
+
+static const char claimed[] = "select count(*) || ' ' || count(*) filter (where priority > 0) from queue.jobs where status = 'running'";
+
+static void rows_of_less_weight_do_not_stop_chunks(void)
+{
+    clean();
+    (void)ask("select count(queue.enqueue('q', 's')) from generate_series(1, 20)");
+    (void)ask("select queue.enqueue_chunks('q', 's', '[1, 2, 3, 4, 5]', priority => 5)");
+    is_str(ask("select queue.unpack(null, '{s}', '{}', 10)"), "5", "a chunk of more weight becomes rows beside many rows of less");
+    (void)ask("select count(*) from queue.claim('w', null, '{s}', 10, '10 s')");
+    is_str(ask(claimed), "10 5", "and its jobs are claimed first");
+    (void)ask("select queue.enqueue_chunks('q', 's', '[1]', now() + interval '1 hour', 9)");
+    (void)ask("select queue.enqueue_chunks('q', 's', (select json_agg(g) from generate_series(1, 100) g))");
+    is_str(ask("select queue.unpack(null, '{s}', '{}', 10) || ' ' || queue.unpack(null, '{s}', '{}', 10)"), "0 0",
+           "no more become rows than are needed, whatever is there for later");
+}
+
+static void queues_that_stand_do_not_stop_others(void)
+{
+    clean();
+    (void)ask("select queue.pause('p', 'somebody')");
+    (void)ask("select count(queue.enqueue('p', 's')) from generate_series(1, 20)");
+    (void)ask("select queue.enqueue_chunks('q', 's', '[1, 2, 3]')");
+    is_str(ask("select queue.unpack(null, '{s}', '{}', 10)"), "3", "rows of a paused queue do not keep a chunk of another one");
+    is_str(ask("select count(*) from queue.claim('w', null, '{s}', 10, '10 s')"), "3", "whose jobs are claimed");
+}
+
+static void types_without_tokens_do_not_stop_others(void)
+{
+    clean();
+    (void)ask("insert into queue.limits values ('slow', 'type', 'rated', 0.001, 1)");
+    (void)ask("select queue.enqueue_chunks('q', 'rated', '[1, 2, 3, 4]', priority => 5)");
+    (void)ask("select queue.enqueue_chunks('q', 'free', '[1, 2]')");
+    (void)ask("select queue.enqueue('q', 'free')");
+    is_str(ask("select sum(n) from queue.claim_chunks('w', null, '{rated,free}', 8, 1000, '10 s')"), "2",
+           "ranges of a free type are taken beside a rated one of more weight");
+    is_str(ask("select queue.unpack(null, '{}', '{rated,free}', 2)"), "2", "a rated one becomes rows");
+    (void)ask("select count(*) from queue.claim('w', null, '{rated,free}', 10, '10 s')");
+    is_str(ask("select count(*) from queue.claim('w', null, '{rated,free}', 10, '10 s')"), "1",
+           "when its tokens are gone, rows of less weight are claimed though it waits");
+}
+
+int main(void)
+{
+    pgt_begin();
+    migrate();
+    run(rows_of_less_weight_do_not_stop_chunks);
+    run(queues_that_stand_do_not_stop_others);
+    run(types_without_tokens_do_not_stop_others);
+    pgt_end();
+    return done();
+}
