@@ -138,7 +138,7 @@ declare
     was text;
 begin
     perform queue.single(job);
-    select j.status into was from queue.jobs j where j.id = job for update;
+    select j.status into was from queue.jobs j where j.id = job for no key update;
     if was = 'queued' then
         perform queue.cancel_waiting(array[job], actor);
         return 'canceled';

@@ -200,14 +200,14 @@ language sql stable as $$
     from queue.jobs j left join queue.queue_policies p on p.queue = j.queue where j.status = 'running' and j.locked_by = worker
 $$;
 
--- Extends the leases; returns the tokens of those that are lost. A row that is locked is passed over: its job holds it in a transaction
--- (queue.hold), and for as long nobody can take its lease away.
+-- Extends the leases; returns the tokens of those that are lost. What a job holds in a transaction (queue.hold) is extended too: its lease
+-- must not be over when that ends. A row that somebody changes right now is passed over.
 create function queue.heartbeat(jobs uuid[], tokens uuid[], lease interval) returns setof uuid
 language plpgsql volatile as $$
 begin
     return query
     with held as materialized (select * from unnest(jobs, tokens) as h(id, token)), free as materialized (
-        select j.id from queue.jobs j join held h on h.id = j.id and h.token = j.lease_token for update of j skip locked
+        select j.id from queue.jobs j join held h on h.id = j.id and h.token = j.lease_token for no key update of j skip locked
     ), kept as (
         update queue.jobs j set lock_expires_at = clock_timestamp() + coalesce(p.lease_ms * interval '1 millisecond', lease)
         from free f join queue.jobs o on o.id = f.id left join queue.queue_policies p on p.queue = o.queue

@@ -80,7 +80,7 @@ declare
     one uuid;
 begin
     execute 'select array_agg(x.id order by x.id) from (select j.id ' || queue.bulk_sql(action, filter) || ' order by j.id limit $3'
-        || case action when 'replay' then '' else ' for update' end || ') x' into ids using since, upto, most;
+        || case action when 'replay' then '' else ' for no key update' end || ') x' into ids using since, upto, most;
     seen := coalesce(cardinality(ids), 0);
     last := ids[seen];
     done := 0;

@@ -98,6 +98,22 @@ static void types_without_tokens_do_not_stop_others(void)
            "when its tokens are gone, rows of less weight are claimed though it waits");
 }
 
+static void a_lease_is_extended_while_it_is_held(void)
+{
+    DEPOT_AUTO(db_disconnect) depot_db *db = connect_as(pg_cluster_url(pgt_cluster));
+
+    clean();
+    (void)ask("select queue.enqueue('q', 's')");
+    (void)ask("select count(*) from queue.claim('w', null, '{s}', 1, '1 ms')");
+    (void)ask_on(db, "begin");
+    is_str(ask_on(db, "select queue.hold(id, lease_token) from queue.jobs"), "t", "a job holds its lease in a transaction");
+    is_str(ask("select lost from queue.reap('v', '1 h', '1 s')"), "0", "for as long nobody takes it away, though it has run out");
+    (void)ask("select count(*) from queue.jobs j, queue.heartbeat(array[j.id], array[j.lease_token], '1 h')");
+    is_str(ask("set lock_timeout = '1 s'; select queue.cancel(id, 'me') from queue.jobs"), "canceling", "it can be told to end");
+    (void)ask_on(db, "commit");
+    is_str(ask("select lost from queue.reap('v', '1 h', '1 s')"), "0", "and was extended meanwhile, so that it is not lost afterwards");
+}
+
 int main(void)
 {
     pgt_begin();
@@ -105,6 +121,7 @@ int main(void)
     run(rows_of_less_weight_do_not_stop_chunks);
     run(queues_that_stand_do_not_stop_others);
     run(types_without_tokens_do_not_stop_others);
+    run(a_lease_is_extended_while_it_is_held);
     pgt_end();
     return done();
 }
