@@ -1,11 +1,12 @@
 -- What dispatchers call: claim, finish, heartbeat, reap. Times are the database's; a lease is its token.
 
--- base, twice that, four times … at most `most`, give or take the share `jitter`; 2 s to 900 s and a fifth unless somebody says.
+-- base, twice that, four times … at most `most`, give or take the share `jitter`; 2 s to 900 s and a fifth unless somebody says;
+-- never more than a hundred years, as a job whose next time cannot be written could not end.
 create function queue.backoff(attempt integer, base_ms bigint default null, most_ms bigint default null, jitter real default null)
     returns interval
 language sql volatile as $$
     select least(m, least(m, b * 2 ^ least(greatest(attempt, 1) - 1, 30)) * (1 - j + 2 * j * random())) * interval '1 millisecond'
-    from (select coalesce(base_ms, 2000)::double precision as b, coalesce(most_ms, 900000)::double precision as m,
+    from (select coalesce(base_ms, 2000)::double precision as b, least(coalesce(most_ms, 900000), 3155760000000)::double precision as m,
                  coalesce(jitter, 0.2)::double precision as j) x
 $$;
 

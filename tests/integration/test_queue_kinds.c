@@ -114,6 +114,16 @@ static void a_lease_is_extended_while_it_is_held(void)
     is_str(ask("select lost from queue.reap('v', '1 h', '1 s')"), "0", "and was extended meanwhile, so that it is not lost afterwards");
 }
 
+static void no_wait_is_too_long_to_be_written(void)
+{
+    clean();
+    (void)ask("select queue.enqueue('q', 's', options => '{\"backoff\": {\"base_ms\": 9000000000000000000, \"max_ms\": "
+              "9000000000000000000}}')");
+    (void)ask("select count(*) from queue.claim('w', null, '{s}', 1, '-1 s')");
+    is_str(ask("select lost from queue.reap('w', '1 h', '1 s')"), "1", "a lost job with an endless backoff does not stop the reaper");
+    is_str(ask("select status || ' ' || (run_at < now() + interval '101 years') from queue.jobs"), "queued true", "it waits a century");
+}
+
 int main(void)
 {
     pgt_begin();
@@ -122,6 +132,7 @@ int main(void)
     run(queues_that_stand_do_not_stop_others);
     run(types_without_tokens_do_not_stop_others);
     run(a_lease_is_extended_while_it_is_held);
+    run(no_wait_is_too_long_to_be_written);
     pgt_end();
     return done();
 }
