@@ -124,6 +124,15 @@ static void no_wait_is_too_long_to_be_written(void)
     is_str(ask("select status || ' ' || (run_at < now() + interval '101 years') from queue.jobs"), "queued true", "it waits a century");
 }
 
+static void a_key_leads_to_a_job(void)
+{
+    clean();
+    (void)ask("select queue.enqueue('q', 's', options => '{\"unique\": {\"key\": \"u\"}}')");
+    (void)ask("select queue.enqueue('q', 's', key => 'k', options => '{\"unique\": {\"key\": \"u\"}}')");
+    is_str(ask("select count(*) from queue.jobs where id = queue.enqueue('q', 's', key => 'k')"), "1",
+           "a key of a job that its unique key kept from being made is that of the job which is there");
+}
+
 int main(void)
 {
     pgt_begin();
@@ -133,6 +142,7 @@ int main(void)
     run(types_without_tokens_do_not_stop_others);
     run(a_lease_is_extended_while_it_is_held);
     run(no_wait_is_too_long_to_be_written);
+    run(a_key_leads_to_a_job);
     pgt_end();
     return done();
 }
