@@ -133,6 +133,17 @@ static void a_key_leads_to_a_job(void)
            "a key of a job that its unique key kept from being made is that of the job which is there");
 }
 
+static void metrics_count_both_kinds(void)
+{
+    clean();
+    (void)ask("select queue.enqueue_chunks('m', 's', '[1, 2, 3]')");
+    (void)ask("select queue.enqueue('m', 's')");
+    is_str(ask("select queue.metrics(null) -> 'queues' -> 0 ->> 'runnable_queue_depth'"), "4", "metrics count jobs of chunks");
+    is_str(ask("select queue.metrics('m') -> 'queues' -> 0 ->> 'runnable_queue_depth'"), "4", "of one queue too");
+    (void)ask("select queue.enqueue('m', 's', options => jsonb_build_object('after', array[queue.enqueue('m', 's')]))");
+    is_str(ask("select queue.metrics('m') -> 'queues' -> 0 ->> 'runnable_queue_depth'"), "5", "and none that waits for others");
+}
+
 int main(void)
 {
     pgt_begin();
@@ -143,6 +154,7 @@ int main(void)
     run(a_lease_is_extended_while_it_is_held);
     run(no_wait_is_too_long_to_be_written);
     run(a_key_leads_to_a_job);
+    run(metrics_count_both_kinds);
     pgt_end();
     return done();
 }
