@@ -144,6 +144,14 @@ static void metrics_count_both_kinds(void)
     is_str(ask("select queue.metrics('m') -> 'queues' -> 0 ->> 'runnable_queue_depth'"), "5", "and none that waits for others");
 }
 
+static void an_attempt_of_a_month_can_be_read(void)
+{
+    clean();
+    (void)ask("insert into queue.attempts (job_id, attempt_no, token, status, charged, started_at, finished_at) values "
+              "(queue.new_id(), 1, queue.new_id(), 'succeeded', true, now() - interval '30 days', now())");
+    is_str(ask("select latency_ms from queue.job_attempts"), "2147483647", "an attempt of a month does not break the view");
+}
+
 int main(void)
 {
     pgt_begin();
@@ -155,6 +163,7 @@ int main(void)
     run(no_wait_is_too_long_to_be_written);
     run(a_key_leads_to_a_job);
     run(metrics_count_both_kinds);
+    run(an_attempt_of_a_month_can_be_read);
     pgt_end();
     return done();
 }
