@@ -200,19 +200,26 @@ begin
 end
 $$;
 
-create function queue.unpack_some(of_queues text[], types text[], jobs integer) returns bigint
+-- Jobs of a chunk become rows that wait. The caller has taken their places out of chunk_ready.
+create function queue.make_rows(of_chunk uuid, lo integer, n integer) returns bigint
 language plpgsql volatile set jit = off as $$
 declare
-    moved bigint;
+    made bigint;
 begin
-    with taken as materialized (select * from queue.take_ranges(of_queues, types, jobs, jobs))
     insert into queue.jobs (id, queue, job_type, payload_json, run_at, priority, max_attempts, enqueued_by, request_id, created_at, updated_at)
     select queue.job_at(c.id, e.place::integer - 1), c.queue, c.job_type, e.value, c.run_at, c.priority, c.max_attempts, c.enqueued_by,
            c.request_id, queue.id_time(c.id), clock_timestamp()
-    from taken t join queue.chunks c on c.id = t.chunk cross join lateral json_array_elements(c.args) with ordinality e(value, place)
-    where e.place > t.lo and e.place <= t.lo + t.n;
-    get diagnostics moved = row_count;
-    return moved;
+    from queue.chunks c cross join lateral json_array_elements(c.args) with ordinality e(value, place)
+    where c.id = of_chunk and e.place > lo and e.place <= lo + n;
+    get diagnostics made = row_count;
+    return made;
+end
+$$;
+
+create function queue.unpack_some(of_queues text[], types text[], jobs integer) returns bigint
+language plpgsql volatile as $$
+begin
+    return (select coalesce(sum(queue.make_rows(t.chunk, t.lo, t.n)), 0) from queue.take_ranges(of_queues, types, jobs, jobs) t);
 end
 $$;
 

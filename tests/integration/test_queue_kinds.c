@@ -152,6 +152,24 @@ static void an_attempt_of_a_month_can_be_read(void)
     is_str(ask("select latency_ms from queue.job_attempts"), "2147483647", "an attempt of a month does not break the view");
 }
 
+static void a_bulk_cancel_comes_to_both_kinds(void)
+{
+    const char *bulk = "select seen || ' ' || done from queue.bulk('cancel', '{\"queue\": \"b\"}', '00000000-0000-0000-0000-000000000000', "
+                       "queue.new_id(), %d, 'me', null, null)";
+
+    clean();
+    (void)ask("select queue.enqueue_chunks('b', 's', '[1, 2, 3, 4, 5]')");
+    (void)ask("select queue.enqueue('b', 's')");
+    (void)ask("select queue.enqueue_chunks('other', 's', '[1]')");
+    is_str(ask("select queue.bulk_count('cancel', '{\"queue\": \"b\"}', queue.new_id())"), "6", "jobs of chunks match too");
+    is_str(ask("select queue.bulk_count('cancel', '{\"queue\": \"b\", \"code\": \"TIMEOUT\"}', queue.new_id())"), "0",
+           "but for those without an error");
+    is_str(ask(depot_strf(pgt_arena, bulk, 2)), "2 2", "a piece cancels as many as it may");
+    is_str(ask("select count(*) from queue.jobs where status = 'canceled'"), "2", "no more");
+    is_str(ask(depot_strf(pgt_arena, bulk, 100)), "4 4", "the next the others");
+    is_str(ask("select sum(n) from queue.chunk_ready"), "1", "those of other queues wait on");
+}
+
 int main(void)
 {
     pgt_begin();
@@ -164,6 +182,7 @@ int main(void)
     run(a_key_leads_to_a_job);
     run(metrics_count_both_kinds);
     run(an_attempt_of_a_month_can_be_read);
+    run(a_bulk_cancel_comes_to_both_kinds);
     pgt_end();
     return done();
 }
