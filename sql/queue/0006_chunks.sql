@@ -430,8 +430,8 @@ $$;
 
 -- ---- partitions ----
 
--- The days from yesterday to a week ahead get theirs, and those that ended more than `keep` ago, with nothing left that waits or runs,
--- are dropped whole. As the owner: the daemon's role may not. It needs the tables for itself for a moment, and everybody would stand in
+-- The days from yesterday to a week ahead get theirs, and those that ended more than `keep` ago, with nothing left that waits, runs or has
+-- ended since then, are dropped whole. As the owner: the daemon's role may not. It needs the tables for itself for a moment, and everybody would stand in
 -- line behind one that waits: it does not wait, the next call tries again.
 create function queue.keep_partitions(keep interval) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '50ms' as $$
@@ -439,6 +439,8 @@ declare
     today date := (now() at time zone 'UTC')::date;
     d     date;
     part  text;
+    since uuid;
+    upto  uuid;
 begin
     if not pg_try_advisory_xact_lock(7233176823643) then
         return;
@@ -461,10 +463,14 @@ begin
     end loop;
     for d in
         select to_date(right(c.relname, 8), 'YYYYMMDD') from pg_class c join pg_inherits i on i.inhrelid = c.oid
-        where i.inhparent = 'queue.chunks'::regclass and c.relname ~ '_\d{8}$' and to_date(right(c.relname, 8), 'YYYYMMDD') + 1 < now() - keep
+        where i.inhparent = 'queue.chunks'::regclass and c.relname ~ '_\d{8}$'
+          and (to_date(right(c.relname, 8), 'YYYYMMDD') + 1)::timestamp at time zone 'UTC' < now() - keep
     loop
-        if not exists (select from queue.chunk_ready r where r.chunk < queue.first_id((d + 1)::timestamp at time zone 'UTC'))
-           and not exists (select from queue.chunk_leases l where l.chunk < queue.first_id((d + 1)::timestamp at time zone 'UTC')) then
+        since := queue.first_id(d::timestamp at time zone 'UTC');
+        upto := queue.first_id((d + 1)::timestamp at time zone 'UTC');
+        if not exists (select from queue.chunk_ready r where r.chunk >= since and r.chunk < upto)
+           and not exists (select from queue.chunk_leases l where l.chunk >= since and l.chunk < upto)
+           and not exists (select from queue.chunk_attempts a where a.chunk >= since and a.chunk < upto and a.finished_at > now() - keep) then
             begin
                 execute format('drop table queue.chunks_%s', to_char(d, 'YYYYMMDD'));
                 execute format('drop table if exists queue.chunk_attempts_%s', to_char(d, 'YYYYMMDD'));

@@ -172,6 +172,25 @@ static void a_bulk_cancel_comes_to_both_kinds(void)
     is_str(ask("select sum(n) from queue.chunk_ready"), "1", "those of other queues wait on");
 }
 
+static void what_ended_late_stays_as_long(void)
+{
+    clean();
+    (void)ask("select queue.keep_partitions('1 year')");
+    (void)ask("insert into queue.chunks (id, queue, job_type, n, args, run_at, priority, max_attempts) values "
+              "(queue.chunk_of(queue.id_at(now() - interval '1 day')), 'q', 's', 1, '[1]', now(), 0, 1)");
+    (void)ask("insert into queue.chunk_attempts (chunk, lo, n, token, worker, started_at, finished_at) "
+              "select id, 0, 1, queue.new_id(), 'w', now(), now() from queue.chunks");
+    (void)ask("select queue.maintain('{\"succeeded\": 1000}', 1000, null)");
+    is_str(ask("select count(*) from queue.chunks"), "1", "a chunk of yesterday that has just ended is kept");
+    (void)ask("update queue.chunk_attempts set finished_at = now() - interval '1 hour'");
+    (void)ask("insert into queue.queue_policies (queue, keep_succeeded_ms) values ('long', 1000000000)");
+    (void)ask("select queue.maintain('{\"succeeded\": 1000}', 1000, null)");
+    is_str(ask("select count(*) from queue.chunks"), "1", "as long as the queue that keeps longest says");
+    (void)ask("delete from queue.queue_policies");
+    (void)ask("select queue.maintain('{\"succeeded\": 1000}', 1000, null)");
+    is_str(ask("select count(*) from queue.chunks"), "0", "then it goes with its day");
+}
+
 int main(void)
 {
     pgt_begin();
@@ -185,6 +204,7 @@ int main(void)
     run(metrics_count_both_kinds);
     run(an_attempt_of_a_month_can_be_read);
     run(a_bulk_cancel_comes_to_both_kinds);
+    run(what_ended_late_stays_as_long);
     pgt_end();
     return done();
 }
