@@ -143,13 +143,14 @@ begin
             select d.id, d.run_at, d.concurrency_key from queue.jobs d
             where d.status = 'queued' and d.waits_for = 0 and not d.key_held and d.queue = o.queue and d.job_type = o.job_type
               and -d.priority = o.rank and d.run_at <= moment
-            order by d.run_at, d.id limit least(o.budget, queue.tokens_left(rates, o.queue, o.job_type)) for update skip locked) j
+            order by d.run_at, d.id limit least(o.budget, case when rates is not null then queue.tokens_left(rates, o.queue, o.job_type) end)
+            for update skip locked) j
     ), chosen as (
         select d.id, d.rank, d.run_at, d.lease, d.queue, d.job_type, d.concurrency_key
         from (select due.*, row_number() over (partition by due.queue order by due.rank, due.run_at, due.id) as place,
                      row_number() over (partition by due.job_type order by due.rank, due.run_at, due.id) as type_place from due) d
-        where d.place <= least(d.budget, queue.tokens_left(rates, d.queue, null))
-          and d.type_place <= least(n, queue.tokens_left(rates, null, d.job_type))
+        where d.place <= least(d.budget, case when rates is not null then queue.tokens_left(rates, d.queue, null) end)
+          and d.type_place <= least(n, case when rates is not null then queue.tokens_left(rates, null, d.job_type) end)
         order by d.rank, d.run_at, d.id limit n
     )
     select array_agg((c.id, c.rank, c.run_at, c.lease, c.queue, c.concurrency_key)::queue.pick order by c.rank, c.run_at, c.id)
