@@ -201,7 +201,7 @@ end
 $$;
 
 -- Jobs of a chunk become rows that wait. The caller has taken their places out of chunk_ready.
-create function queue.make_rows(of_chunk uuid, lo integer, n integer) returns bigint
+create function queue.make_rows(of_chunk uuid, first integer, places integer) returns bigint
 language plpgsql volatile set jit = off as $$
 declare
     made bigint;
@@ -210,7 +210,7 @@ begin
     select queue.job_at(c.id, e.place::integer - 1), c.queue, c.job_type, e.value, c.run_at, c.priority, c.max_attempts, c.enqueued_by,
            c.request_id, queue.id_time(c.id), clock_timestamp()
     from queue.chunks c cross join lateral json_array_elements(c.args) with ordinality e(value, place)
-    where c.id = of_chunk and e.place > lo and e.place <= lo + n;
+    where c.id = of_chunk and e.place > first and e.place <= first + places;
     get diagnostics made = row_count;
     return made;
 end
