@@ -146,7 +146,7 @@ create table queue.attempts (
 
 create view queue.job_attempts as
     select token as id, job_id, attempt_no, started_at, finished_at, status, error_code, error_message,
-           (extract(epoch from finished_at - started_at) * 1000)::integer as latency_ms, worker_id, null::text as reason_code
+           least(extract(epoch from finished_at - started_at) * 1000, 2147483647)::integer as latency_ms, worker_id, null::text as reason_code
     from queue.attempts
     union all
     select lease_token, id, attempts, locked_at, null, 'running', null, null, null, locked_by, null
@@ -268,7 +268,7 @@ language sql stable as $$
     select * from queue.job_attempts a where a.job_id = job
     union all
     select t.token, job, 1, t.started_at, t.finished_at, t.status, null, null,
-           (extract(epoch from t.finished_at - t.started_at) * 1000)::integer, t.worker, null
+           least(extract(epoch from t.finished_at - t.started_at) * 1000, 2147483647)::integer, t.worker, null
     from (select token, lo, n, started_at, null::timestamptz as finished_at, 'running' as status, worker, '{}'::integer[] as others
           from queue.chunk_leases where chunk = queue.chunk_of(job)
           union all

@@ -39,6 +39,7 @@ begin
         made.run_at := coalesce(run_at, queue.id_time(new_id)); made.priority := coalesce(priority, 0); made.max_attempts := max_attempts;
         made.job_key := key; made.enqueued_by := actor; made.request_id := request_id; made.replay_of_job_id := replay_of;
         known := queue.enqueue_with(made, options);
+        update queue.job_keys k set job_id = known where k.key = enqueue.key and known <> new_id; -- no job was made: another has its unique key
         perform queue.wake(from_node);
         return known;
     end if;
@@ -138,7 +139,7 @@ declare
     was text;
 begin
     perform queue.single(job);
-    select j.status into was from queue.jobs j where j.id = job for update;
+    select j.status into was from queue.jobs j where j.id = job for no key update;
     if was = 'queued' then
         perform queue.cancel_waiting(array[job], actor);
         return 'canceled';

@@ -1,11 +1,12 @@
 -- What dispatchers call: claim, finish, heartbeat, reap. Times are the database's; a lease is its token.
 
--- base, twice that, four times … at most `most`, give or take the share `jitter`; 2 s to 900 s and a fifth unless somebody says.
+-- base, twice that, four times … at most `most`, give or take the share `jitter`; 2 s to 900 s and a fifth unless somebody says;
+-- never more than a hundred years, as a job whose next time cannot be written could not end.
 create function queue.backoff(attempt integer, base_ms bigint default null, most_ms bigint default null, jitter real default null)
     returns interval
 language sql volatile as $$
     select least(m, least(m, b * 2 ^ least(greatest(attempt, 1) - 1, 30)) * (1 - j + 2 * j * random())) * interval '1 millisecond'
-    from (select coalesce(base_ms, 2000)::double precision as b, coalesce(most_ms, 900000)::double precision as m,
+    from (select coalesce(base_ms, 2000)::double precision as b, least(coalesce(most_ms, 900000), 3155760000000)::double precision as m,
                  coalesce(jitter, 0.2)::double precision as j) x
 $$;
 
@@ -142,13 +143,14 @@ begin
             select d.id, d.run_at, d.concurrency_key from queue.jobs d
             where d.status = 'queued' and d.waits_for = 0 and not d.key_held and d.queue = o.queue and d.job_type = o.job_type
               and -d.priority = o.rank and d.run_at <= moment
-            order by d.run_at, d.id limit least(o.budget, queue.tokens_left(rates, o.queue, o.job_type)) for update skip locked) j
+            order by d.run_at, d.id limit least(o.budget, case when rates is not null then queue.tokens_left(rates, o.queue, o.job_type) end)
+            for update skip locked) j
     ), chosen as (
         select d.id, d.rank, d.run_at, d.lease, d.queue, d.job_type, d.concurrency_key
         from (select due.*, row_number() over (partition by due.queue order by due.rank, due.run_at, due.id) as place,
                      row_number() over (partition by due.job_type order by due.rank, due.run_at, due.id) as type_place from due) d
-        where d.place <= least(d.budget, queue.tokens_left(rates, d.queue, null))
-          and d.type_place <= least(n, queue.tokens_left(rates, null, d.job_type))
+        where d.place <= least(d.budget, case when rates is not null then queue.tokens_left(rates, d.queue, null) end)
+          and d.type_place <= least(n, case when rates is not null then queue.tokens_left(rates, null, d.job_type) end)
         order by d.rank, d.run_at, d.id limit n
     )
     select array_agg((c.id, c.rank, c.run_at, c.lease, c.queue, c.concurrency_key)::queue.pick order by c.rank, c.run_at, c.id)
@@ -200,14 +202,14 @@ language sql stable as $$
     from queue.jobs j left join queue.queue_policies p on p.queue = j.queue where j.status = 'running' and j.locked_by = worker
 $$;
 
--- Extends the leases; returns the tokens of those that are lost. A row that is locked is passed over: its job holds it in a transaction
--- (queue.hold), and for as long nobody can take its lease away.
+-- Extends the leases; returns the tokens of those that are lost. What a job holds in a transaction (queue.hold) is extended too: its lease
+-- must not be over when that ends. A row that somebody changes right now is passed over.
 create function queue.heartbeat(jobs uuid[], tokens uuid[], lease interval) returns setof uuid
 language plpgsql volatile as $$
 begin
     return query
     with held as materialized (select * from unnest(jobs, tokens) as h(id, token)), free as materialized (
-        select j.id from queue.jobs j join held h on h.id = j.id and h.token = j.lease_token for update of j skip locked
+        select j.id from queue.jobs j join held h on h.id = j.id and h.token = j.lease_token for no key update of j skip locked
     ), kept as (
         update queue.jobs j set lock_expires_at = clock_timestamp() + coalesce(p.lease_ms * interval '1 millisecond', lease)
         from free f join queue.jobs o on o.id = f.id left join queue.queue_policies p on p.queue = o.queue

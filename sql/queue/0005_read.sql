@@ -166,11 +166,15 @@ create function queue.metrics(of_queue text) returns json
 language sql stable as $$
     with names as (
         select of_queue as queue where of_queue is not null
-        union select j.queue from (select distinct queue from queue.jobs where status in ('queued', 'running')
-                                   union select queue from queue.tally union select queue from queue.queue_policies) j
-        where of_queue is null
+        union select x.q ->> 'queue' from json_array_elements(queue.list_queues()) x(q) where of_queue is null
     ), runnable as (
-        select queue, count(*) as n from queue.jobs where status = 'queued' and run_at <= now() group by queue
+        select queue, sum(n) as n
+        from (select queue, count(*) as n from queue.jobs
+              where status = 'queued' and waits_for = 0 and not key_held and run_at <= now() and (of_queue is null or queue = of_queue)
+              group by queue
+              union all
+              select queue, sum(n) from queue.chunk_ready where run_at <= now() and (of_queue is null or queue = of_queue) group by queue) b
+        group by queue
     )
     select json_build_object('now_utc', queue.iso(now()), 'queues', coalesce(json_agg(json_build_object(
             'at', queue.iso(now()), 'queue', n.queue, 'runnable_queue_depth', coalesce(r.n, 0),

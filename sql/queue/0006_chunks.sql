@@ -58,9 +58,18 @@ language sql immutable security definer set search_path = pg_catalog, pg_temp as
 
 -- ---- taking ----
 
+-- Of queues and types that have a rate limit?
+create function queue.is_rated(of_queue text, of_type text) returns boolean
+language plpgsql stable as $$
+begin
+    return exists (select from queue.limits r where (r.on_kind = 'queue' and r.on_name = of_queue) or (r.on_kind = 'type' and r.on_name = of_type));
+end
+$$;
+
 -- The best rank of due chunks that could be taken now. Jobs that are rows and rank behind it wait for them. In PL/pgSQL, as all that is
--- called for each claim: its plans are kept, those of SQL functions are made anew each time.
-create function queue.best_chunk(of_queues text[], names text[], patterns text[], limited text[], budget integer[]) returns integer
+-- called for each claim: its plans are kept, those of SQL functions are made anew each time. rated: as in take_ranges.
+create function queue.best_chunk(of_queues text[], names text[], patterns text[], limited text[], budget integer[],
+                                 rated boolean default null) returns integer
 language plpgsql stable set enable_seqscan = off set enable_bitmapscan = off as $$
 begin
     if not exists (select from queue.chunk_ready) then
@@ -79,6 +88,9 @@ begin
         left join unnest(limited, budget) b(queue, left_over) on b.queue = g.queue
         where (of_queues is null or g.queue = any (of_queues)) and not coalesce(p.paused, false) and coalesce(b.left_over, 1) > 0
           and (g.job_type = any (names) or g.job_type like any (patterns))
+          and (rated is null or rated = queue.is_rated(g.queue, g.job_type))
+          and not exists (select from queue.limits l where ((l.on_kind = 'queue' and l.on_name = g.queue)
+                                                            or (l.on_kind = 'type' and l.on_name = g.job_type)) and queue.tokens_now(l, '') < 1)
           and exists (select from queue.chunk_ready d where d.queue = g.queue and d.job_type = g.job_type and d.rank = g.rank
                       and d.run_at <= clock_timestamp()));
 end
@@ -102,7 +114,7 @@ begin
         return;
     end if;
     select b.queues, b.left_over into limited, budget from queue.budgets(of_queues, least(jobs, 2147483647)::integer) b;
-    best := queue.best_chunk(of_queues, names, patterns, limited, budget);
+    best := queue.best_chunk(of_queues, names, patterns, limited, budget, rated);
     moment := clock_timestamp();
     return query
     with recursive groups(queue, job_type) as (
@@ -118,8 +130,7 @@ begin
         left join unnest(limited, budget) b(queue, budget) on b.queue = g.queue
         where (of_queues is null or g.queue = any (of_queues)) and not coalesce(p.paused, false) and coalesce(b.budget, 1) > 0
           and (g.job_type = any (names) or g.job_type like any (patterns))
-          and (rated is null or rated = exists (select from queue.limits r where (r.on_kind = 'queue' and r.on_name = g.queue)
-                                                or (r.on_kind = 'type' and r.on_name = g.job_type)))
+          and (rated is null or rated = queue.is_rated(g.queue, g.job_type))
     ), due as materialized (
         select d.*, o.budget from open o cross join lateral (
             select r.chunk, r.lo, r.n, r.queue, r.run_at from queue.chunk_ready r
@@ -169,61 +180,87 @@ begin
 end
 $$;
 
--- How many jobs of these types are rows that could be claimed now; at most `most`.
-create function queue.rows_due(of_queues text[], types text[], most integer) returns bigint
+-- Due rows of a queue and type that rank no worse than `rank`; at most `most`. Steps over their ranks, so that what is for later costs nothing.
+create function queue.rows_due(of_queue text, of_type text, worst integer, most integer) returns bigint
 language plpgsql stable set enable_seqscan = off set enable_bitmapscan = off as $$
-declare
-    names    text[] := array(select t from unnest(types) t where t !~ '[*?]');
-    patterns text[] := array(select queue.glob_like(t) from unnest(types) t where t ~ '[*?]');
 begin
     return (
-        with recursive groups(queue, job_type) as (
-            (select j.queue, j.job_type from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held
-             order by j.queue, j.job_type limit 1)
+        with recursive ranks(rank) as (
+            (select -j.priority from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held
+             and j.queue = of_queue and j.job_type = of_type and -j.priority <= worst order by -j.priority limit 1)
             union all
-            select x.* from groups g cross join lateral (
-                select j.queue, j.job_type from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held
-                and (j.queue, j.job_type) > (g.queue, g.job_type) order by j.queue, j.job_type limit 1) x
+            select x.* from ranks r cross join lateral (
+                select -j.priority from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held
+                and j.queue = of_queue and j.job_type = of_type and -j.priority > r.rank and -j.priority <= worst order by -j.priority limit 1) x
         )
-        select coalesce(sum(d.n), 0) from groups g
-        cross join lateral (select count(*) as n from (select from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held
-                            and j.queue = g.queue and j.job_type = g.job_type and j.run_at <= clock_timestamp() limit most) c) d
-        where (of_queues is null or g.queue = any (of_queues)) and (g.job_type = any (names) or g.job_type like any (patterns)));
+        select count(*) from (
+            select from ranks r cross join lateral (
+                select from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held and j.queue = of_queue
+                and j.job_type = of_type and -j.priority = r.rank and j.run_at <= clock_timestamp() limit most) d limit most) c);
 end
 $$;
 
-create function queue.unpack_some(of_queues text[], types text[], jobs integer, rated boolean) returns bigint
+-- Jobs of a chunk become rows that wait. The caller has taken their places out of chunk_ready.
+create function queue.make_rows(of_chunk uuid, first integer, places integer) returns bigint
 language plpgsql volatile set jit = off as $$
 declare
-    moved bigint;
+    made bigint;
 begin
-    with taken as materialized (select * from queue.take_ranges(of_queues, types, jobs, jobs, rated))
     insert into queue.jobs (id, queue, job_type, payload_json, run_at, priority, max_attempts, enqueued_by, request_id, created_at, updated_at)
     select queue.job_at(c.id, e.place::integer - 1), c.queue, c.job_type, e.value, c.run_at, c.priority, c.max_attempts, c.enqueued_by,
            c.request_id, queue.id_time(c.id), clock_timestamp()
-    from taken t join queue.chunks c on c.id = t.chunk cross join lateral json_array_elements(c.args) with ordinality e(value, place)
-    where e.place > t.lo and e.place <= t.lo + t.n;
-    get diagnostics moved = row_count;
-    return moved;
+    from queue.chunks c cross join lateral json_array_elements(c.args) with ordinality e(value, place)
+    where c.id = of_chunk and e.place > first and e.place <= first + places;
+    get diagnostics made = row_count;
+    return made;
+end
+$$;
+
+create function queue.unpack_some(of_queues text[], types text[], jobs integer) returns bigint
+language plpgsql volatile as $$
+begin
+    return (select coalesce(sum(queue.make_rows(t.chunk, t.lo, t.n)), 0) from queue.take_ranges(of_queues, types, jobs, jobs) t);
 end
 $$;
 
 -- Before a claim of rows: jobs of chunks for handlers in scripts, and for handlers in C where a rate limit must be counted one by one,
--- become rows, as many as `jobs` rows could be claimed with what is there.
+-- become rows, until of each queue and type `jobs` rows wait that rank with what is left of its chunks. Each for itself: rows of others may
+-- be paused, held back by a limit or of less weight, and must not keep what could run from becoming rows.
 create function queue.unpack(of_queues text[], script_types text[], c_types text[], jobs integer) returns bigint
-language plpgsql volatile as $$
+language plpgsql volatile set enable_seqscan = off set enable_bitmapscan = off as $$
 declare
-    wanted integer;
+    names    text[] := array(select t from unnest(script_types || c_types) t where t !~ '[*?]');
+    patterns text[] := array(select queue.glob_like(t) from unnest(script_types || c_types) t where t ~ '[*?]');
+    rates    boolean := exists (select from queue.limits r where r.on_kind <> 'key');
+    waiting  record; -- a queue, a type, the best rank of its due chunks
+    wanted   bigint;
+    moved    bigint := 0;
 begin
     if not exists (select from queue.chunk_ready) then
         return 0;
     end if;
-    wanted := jobs - queue.rows_due(of_queues, script_types || c_types, jobs);
-    if wanted <= 0 then
-        return 0;
-    end if;
-    return queue.unpack_some(of_queues, script_types, wanted, null)
-         + case when exists (select from queue.limits r where r.on_kind <> 'key') then queue.unpack_some(of_queues, c_types, wanted, true) else 0 end;
+    perform queue.budgets(of_queues, jobs); -- locks all policies, in order: not one after the other as the queues come
+    for waiting in
+        with recursive groups(queue, job_type, rank) as (
+            (select r.queue, r.job_type, r.rank from queue.chunk_ready r order by r.queue, r.job_type, r.rank limit 1)
+            union all
+            select x.* from groups g cross join lateral (
+                select r.queue, r.job_type, r.rank from queue.chunk_ready r
+                where (r.queue, r.job_type, r.rank) > (g.queue, g.job_type, g.rank) order by r.queue, r.job_type, r.rank limit 1) x
+        )
+        select g.queue, g.job_type, min(g.rank) as rank from groups g
+        where (of_queues is null or g.queue = any (of_queues)) and (g.job_type = any (names) or g.job_type like any (patterns))
+          and (g.job_type = any (script_types) or (rates and queue.is_rated(g.queue, g.job_type)))
+          and exists (select from queue.chunk_ready d where d.queue = g.queue and d.job_type = g.job_type and d.rank = g.rank
+                      and d.run_at <= clock_timestamp())
+        group by g.queue, g.job_type order by g.queue, g.job_type
+    loop
+        wanted := jobs - queue.rows_due(waiting.queue, waiting.job_type, waiting.rank, jobs);
+        if wanted > 0 then
+            moved := moved + queue.unpack_some(array[waiting.queue], array[waiting.job_type], wanted::integer);
+        end if;
+    end loop;
+    return moved;
 end
 $$;
 
@@ -393,8 +430,8 @@ $$;
 
 -- ---- partitions ----
 
--- The days from yesterday to a week ahead get theirs, and those that ended more than `keep` ago, with nothing left that waits or runs,
--- are dropped whole. As the owner: the daemon's role may not. It needs the tables for itself for a moment, and everybody would stand in
+-- The days from yesterday to a week ahead get theirs, and those that ended more than `keep` ago, with nothing left that waits, runs or has
+-- ended since then, are dropped whole. As the owner: the daemon's role may not. It needs the tables for itself for a moment, and everybody would stand in
 -- line behind one that waits: it does not wait, the next call tries again.
 create function queue.keep_partitions(keep interval) returns void
 language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '50ms' as $$
@@ -402,6 +439,8 @@ declare
     today date := (now() at time zone 'UTC')::date;
     d     date;
     part  text;
+    since uuid;
+    upto  uuid;
 begin
     if not pg_try_advisory_xact_lock(7233176823643) then
         return;
@@ -424,10 +463,14 @@ begin
     end loop;
     for d in
         select to_date(right(c.relname, 8), 'YYYYMMDD') from pg_class c join pg_inherits i on i.inhrelid = c.oid
-        where i.inhparent = 'queue.chunks'::regclass and c.relname ~ '_\d{8}$' and to_date(right(c.relname, 8), 'YYYYMMDD') + 1 < now() - keep
+        where i.inhparent = 'queue.chunks'::regclass and c.relname ~ '_\d{8}$'
+          and (to_date(right(c.relname, 8), 'YYYYMMDD') + 1)::timestamp at time zone 'UTC' < now() - keep
     loop
-        if not exists (select from queue.chunk_ready r where r.chunk < queue.first_id((d + 1)::timestamp at time zone 'UTC'))
-           and not exists (select from queue.chunk_leases l where l.chunk < queue.first_id((d + 1)::timestamp at time zone 'UTC')) then
+        since := queue.first_id(d::timestamp at time zone 'UTC');
+        upto := queue.first_id((d + 1)::timestamp at time zone 'UTC');
+        if not exists (select from queue.chunk_ready r where r.chunk >= since and r.chunk < upto)
+           and not exists (select from queue.chunk_leases l where l.chunk >= since and l.chunk < upto)
+           and not exists (select from queue.chunk_attempts a where a.chunk >= since and a.chunk < upto and a.finished_at > now() - keep) then
             begin
                 execute format('drop table queue.chunks_%s', to_char(d, 'YYYYMMDD'));
                 execute format('drop table if exists queue.chunk_attempts_%s', to_char(d, 'YYYYMMDD'));

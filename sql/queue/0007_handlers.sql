@@ -1,10 +1,11 @@
 -- What a running job does to its own record: progress, checkpoints, jobs of its own; each checks the token of its lease.
 
--- Is the lease held, and will it be until the transaction ends? Whoever would pass it on waits, or passes over the job.
+-- Is the lease held, and will it be until the transaction ends? Whoever would take it away passes over the job, and nobody leases it
+-- anew before. The weakest lock that does this: the lease is extended under it, and a cancel is heard of.
 create function queue.hold(job uuid, token uuid) returns boolean
 language plpgsql volatile as $$
 begin
-    perform from queue.jobs j where j.id = job and j.lease_token = token for share;
+    perform from queue.jobs j where j.id = job and j.lease_token = token for key share;
     return found;
 end
 $$;

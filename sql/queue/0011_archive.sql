@@ -89,15 +89,19 @@ end
 $$;
 
 -- One piece of both; one daemon at a time. null: another is at it. Jobs that stayed in chunks are not moved: their days go whole, when
--- those of rows would have left the archive's history.
+-- those of rows would have left the archive's history, of the queue that keeps longest.
 create function queue.maintain(keep_ms jsonb, history_ms bigint, archive_ms bigint, most integer default 5000, out archived bigint,
                                out pruned bigint)
 language plpgsql volatile as $$
+declare
+    longest bigint;
 begin
     if pg_try_advisory_xact_lock(7233176823643) then
         archived := queue.archive(keep_ms, most);
         pruned := queue.prune(history_ms, archive_ms, most);
-        perform queue.keep_partitions(coalesce(((keep_ms ->> 'succeeded')::bigint + history_ms) * interval '1 millisecond', '1000 years'));
+        longest := (select max(p.keep_succeeded_ms) from queue.queue_policies p);
+        perform queue.keep_partitions(coalesce(((keep_ms ->> 'succeeded')::bigint + greatest(0, longest - (keep_ms ->> 'succeeded')::bigint)
+                                                + history_ms) * interval '1 millisecond', '1000 years'));
     end if;
 end
 $$;

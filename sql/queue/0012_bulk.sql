@@ -1,7 +1,8 @@
 -- Many jobs at once, by what they have in common. What is meant is frozen first (upto): jobs that are made later are not in it.
 
 -- Of the live jobs, and for a replay of the archive too, those in a state that the action is for. filter: {queue, type, status, code,
--- before, after}; before and after are about the making, whose time the id holds.
+-- before, after}; before and after are about the making, whose time the id holds. Jobs of chunks: a cancel comes to those that wait, which
+-- become rows for it; ranges that run, and those that have succeeded in their chunk, are not looked at.
 create function queue.bulk_sql(action text, filter jsonb) returns text
 language plpgsql immutable as $$
 declare
@@ -28,13 +29,50 @@ begin
 end
 $$;
 
+-- Chunks with jobs that wait and match; a filter that bulk_sql has accepted.
+create function queue.bulk_chunks(filter jsonb, since uuid, upto uuid) returns table (chunk uuid, n bigint)
+language plpgsql stable as $$
+begin
+    return query
+    select w.chunk, sum(w.n) from queue.chunk_ready w
+    where w.chunk >= queue.chunk_of(since) and w.chunk < upto
+      and coalesce(filter ->> 'status', 'queued') = 'queued' and filter ->> 'code' is null
+      and (filter ->> 'queue' is null or w.queue = filter ->> 'queue') and (filter ->> 'type' is null or w.job_type = filter ->> 'type')
+      and (filter ->> 'before' is null or w.chunk < queue.first_id((filter ->> 'before')::timestamptz))
+      and (filter ->> 'after' is null or w.chunk >= queue.first_id((filter ->> 'after')::timestamptz))
+    group by w.chunk order by w.chunk;
+end
+$$;
+
+-- Of those the first become rows, as many as it takes for `most` of them.
+create function queue.bulk_rows(filter jsonb, since uuid, upto uuid, most integer) returns void
+language plpgsql volatile as $$
+declare
+    one   uuid;
+    r     queue.chunk_ready;
+    made  bigint := 0;
+begin
+    for one in select c.chunk from queue.bulk_chunks(filter, since, upto) c loop
+        exit when made >= most;
+        loop
+            for r in delete from queue.chunk_ready w where w.chunk = one returning w.* loop
+                made := made + queue.make_rows(r.chunk, r.lo, r.n);
+            end loop;
+            -- while this waited for a range, somebody may have parted it: the parts are seen by a new statement only
+            exit when not exists (select from queue.chunk_ready w where w.chunk = one);
+        end loop;
+    end loop;
+end
+$$;
+
 create function queue.bulk_count(action text, filter jsonb, upto uuid) returns bigint
 language plpgsql stable as $$
 declare
     n bigint;
 begin
     execute 'select count(*) ' || queue.bulk_sql(action, filter) into n using '00000000-0000-0000-0000-000000000000'::uuid, upto;
-    return n;
+    return n + case when action = 'cancel' then (select coalesce(sum(c.n), 0) from queue.bulk_chunks(filter, '00000000-0000-0000-0000-000000000000', upto) c)
+                    else 0 end;
 end
 $$;
 
@@ -79,8 +117,11 @@ declare
     ids uuid[];
     one uuid;
 begin
+    if action = 'cancel' then
+        perform queue.bulk_rows(filter, since, upto, most);
+    end if;
     execute 'select array_agg(x.id order by x.id) from (select j.id ' || queue.bulk_sql(action, filter) || ' order by j.id limit $3'
-        || case action when 'replay' then '' else ' for update' end || ') x' into ids using since, upto, most;
+        || case action when 'replay' then '' else ' for no key update' end || ') x' into ids using since, upto, most;
     seen := coalesce(cardinality(ids), 0);
     last := ids[seen];
     done := 0;
