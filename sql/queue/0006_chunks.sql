@@ -70,7 +70,7 @@ $$;
 -- called for each claim: its plans are kept, those of SQL functions are made anew each time. rated: as in take_ranges.
 create function queue.best_chunk(of_queues text[], names text[], patterns text[], limited text[], budget integer[],
                                  rated boolean default null) returns integer
-language plpgsql stable set enable_seqscan = off set enable_bitmapscan = off as $$
+language plpgsql stable set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
 begin
     if not exists (select from queue.chunk_ready) then
         return null;
@@ -182,7 +182,7 @@ $$;
 
 -- Due rows of a queue and type that rank no worse than `rank`; at most `most`. Steps over their ranks, so that what is for later costs nothing.
 create function queue.rows_due(of_queue text, of_type text, worst integer, most integer) returns bigint
-language plpgsql stable set enable_seqscan = off set enable_bitmapscan = off as $$
+language plpgsql stable set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
 begin
     return (
         with recursive ranks(rank) as (
@@ -227,7 +227,7 @@ $$;
 -- become rows, until of each queue and type `jobs` rows wait that rank with what is left of its chunks. Each for itself: rows of others may
 -- be paused, held back by a limit or of less weight, and must not keep what could run from becoming rows.
 create function queue.unpack(of_queues text[], script_types text[], c_types text[], jobs integer) returns bigint
-language plpgsql volatile set enable_seqscan = off set enable_bitmapscan = off as $$
+language plpgsql volatile set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
 declare
     names    text[] := array(select t from unnest(script_types || c_types) t where t !~ '[*?]');
     patterns text[] := array(select queue.glob_like(t) from unnest(script_types || c_types) t where t ~ '[*?]');
