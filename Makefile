@@ -129,11 +129,15 @@ tap = TAP_SECONDS=$$((60 * $(slow))) DEPOT_SRC=$(srcdir) DEPOT_BUILD=$(CURDIR)/b
 	sh $(srcdir)/tests/run.sh -o build/results/$@ -j $(TEST_JOBS) -s $(slow)
 scripts = $(sort $(wildcard $(srcdir)/tests/$(1)/test_*.sh $(srcdir)/tests/$(1)/test_*.py))
 only = $(if $(1),$(foreach name,$(1),$(or $(filter %/$(name) %/$(name).sh %/$(name).py,$(2)),$(error no test is called $(name)))),$(2))
-stages := style unit plugins golden lint integration install asan fuzz tsan
+stages := style unit plugins golden lint plain install asan fuzz tsan
+# All integration tests run once in `make check`, under AddressSanitizer, but for those that say "test-asan: no"; a build as it is
+# shipped runs those that say "test-plain: yes": what depends on time, memory or the build itself.
+saying = $(basename $(notdir $(shell grep -ls '$(1)' /dev/null $(call sources,tests/integration) $(call scripts,integration))))
+integration_all := $(basename $(notdir $(call sources,tests/integration) $(call scripts,integration)))
 # what the ThreadSanitizer build runs: unit tests, but for those of Lua states, which have one thread and count processor time, and
 # the integration tests that ask for it by a line "test-tsan: yes"
 TSAN_UNIT ?= $(filter-out test_lua_match test_lua_sandbox test_lua_script test_lua_vm,$(notdir $(unit_bin)))
-TSAN_INTEGRATION ?= $(basename $(notdir $(shell grep -ls 'test-tsan: yes' /dev/null $(call sources,tests/integration) $(call scripts,integration))))
+TSAN_INTEGRATION ?= $(call saying,test-tsan: yes)
 
 check: deps ## everything; quick parts first; the last line is the total
 	+@MAKE='$(MAKE)' sh $(srcdir)/tests/check.sh build/results '$(if $(filter -j%,$(MAKEFLAGS)),,-j$(JOBS))' $(stages)
@@ -147,6 +151,8 @@ check-golden: all $(helper_bin) ## expected texts
 	@$(tap) $(call scripts,golden)
 check-integration: all $(helper_bin) $(integration_bin) $(bad_so) ## against real servers; INTEGRATION=test_x runs only that
 	@$(tap) -t 300 $(call only,$(INTEGRATION),$(integration_bin) $(call scripts,integration))
+check-plain: ## of the integration tests those that need a build as it is shipped
+	+@$(MAKE) --no-print-directory check-integration INTEGRATION='$(call saying,test-plain: yes)'
 check-faults: all $(helper_bin) ## kill -9 at KILLS=50 random moments of the demo's jobs; SEED=N repeats a run; not part of check
 	@$(tap) -t 900 $(srcdir)/tests/faults/kill50.py; rc=$$?; grep -h '^# seed .*:' build/results/$@/*.tap; exit $$rc
 check-install: all ## build outside the tree, install below DESTDIR, a plugin built against what was installed
@@ -160,6 +166,7 @@ sub_build = mkdir -p build/$(1) && cd build/$(1) && { $(srcdir)/configure $(CONF
 each = rc=0; for target in $(1); do $(MAKE) -k $$target || rc=1; done; exit $$rc
 check-asan: ## unit, plugins and integration under AddressSanitizer and UndefinedBehaviorSanitizer, in build/asan
 	+@$(call sub_build,asan,--enable-werror --enable-sanitize=address$(,)undefined) && \
+	export INTEGRATION='$(or $(INTEGRATION),$(filter-out $(call saying,test-asan: no),$(integration_all)))' && \
 	$(call each,check-unit check-plugins check-integration)
 check-tsan: ## the threaded parts under ThreadSanitizer, in build/tsan
 	+@$(call sub_build,tsan,--enable-werror --enable-sanitize=thread) && \
@@ -280,6 +287,6 @@ help: ## this list
 -include $(patsubst %.o,%.d,$(core_obj) $(main_obj) $(ctl_obj) $(test_obj) $(fuzz_core) $(fuzz_bin:build/fuzz/%=build/fuzz/obj/tests/fuzz/%.o) \
 	$(foreach p,$(PLUGINS),$($(p)_OBJ) $($(p)_test_obj))) $(bad_so:.so=.d)
 FORCE:
-.PHONY: FORCE all check $(stages:%=check-%) check-faults coverage lint deps demo run bench docs install uninstall dist \
+.PHONY: FORCE all check $(stages:%=check-%) check-integration check-faults coverage lint deps demo run bench docs install uninstall dist \
 	clean distclean help
 .SECONDARY:

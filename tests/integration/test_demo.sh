@@ -1,4 +1,5 @@
 #!/bin/sh
+# test-plain: yes
 # The demonstration on 600 files made for it, as whoever runs the tests and, when that is root, as a plain user as well.
 # test-timeout: 240
 lib=$(cd "$(dirname "$0")/../lib" && pwd) && . "$lib/sh-tap.sh"

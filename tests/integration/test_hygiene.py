@@ -1,5 +1,6 @@
 """What a daemon owes its surroundings: descriptors that were closed, paths as people type them, secrets of its workers, a reload
 without a plugin that may be missing, tasks that run one at a time."""
+# test-plain: yes
 import os
 import signal
 import subprocess

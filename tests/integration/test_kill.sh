@@ -1,4 +1,5 @@
 #!/bin/sh
+# test-plain: yes
 # A few kills at random moments; `make check-faults` has fifty of them.
 # test-timeout: 120
 lib=$(cd "$(dirname "$0")/../lib" && pwd)

@@ -1,4 +1,5 @@
 #!/bin/sh
+# test-plain: yes, test-asan: no
 # An installed depotd and a plugin whose author has nothing but what was installed: built with the flags of pkg-config, put into
 # the plugins' folder, enabled, run. The program runs from the folders that configure was told, with no argument.
 # test-timeout: 180

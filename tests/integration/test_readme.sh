@@ -1,4 +1,5 @@
 #!/bin/sh
+# test-plain: yes, test-asan: no
 # What README.md, docs/configuration.md and docs/operations.md tell a newcomer to type, typed.
 lib=$(cd "$(dirname "$0")/../lib" && pwd) && . "$lib/sh-tap.sh" && . "$lib/rig.sh"
 rig_new

@@ -1,5 +1,5 @@
 /* test_workers.c - scripts in real worker processes: results, crashes, hangs, memory, cancel, reload, stop. This program is
- * its own worker: with --worker it becomes what depotd becomes. test-tsan: yes */
+ * its own worker: with --worker it becomes what depotd becomes. test-tsan: yes, test-plain: yes */
 #include <fcntl.h>
 #include <pthread.h>
 #include <signal.h>
