@@ -430,7 +430,7 @@ $$;
 
 -- ---- partitions ----
 
--- The days from yesterday to a week ahead get theirs, and those that ended more than `keep` ago, with nothing left that waits, runs or has
+-- Yesterday, today and the two days to come get theirs, and those that ended more than `keep` ago, with nothing left that waits, runs or has
 -- ended since then, are dropped whole. As the owner: the daemon's role may not. It needs the tables for itself for a moment, and everybody would stand in
 -- line behind one that waits: it does not wait, the next call tries again.
 create function queue.keep_partitions(keep interval) returns void
@@ -445,7 +445,7 @@ begin
     if not pg_try_advisory_xact_lock(7233176823643) then
         return;
     end if;
-    for d in select generate_series(today - 1, today + 7, interval '1 day')::date loop
+    for d in select generate_series(today - 1, today + 2, interval '1 day')::date loop
         foreach part in array array['chunks', 'chunk_attempts'] loop
             if to_regclass(format('queue.%s_%s', part, to_char(d, 'YYYYMMDD'))) is null then
                 begin

@@ -174,7 +174,7 @@ def large(rig):
 
 
 def days(rig):
-    day = embedded_sql(rig, "select to_char(now() at time zone 'UTC' + interval '7 days', 'YYYYMMDD')")[0][0]
+    day = embedded_sql(rig, "select to_char(now() at time zone 'UTC' + interval '2 days', 'YYYYMMDD')")[0][0]
     embedded_sql(rig, "drop table queue.chunks_%s" % day)
     ok(eventually(20, lambda: embedded_sql(rig, "select to_regclass('queue.chunks_%s') is not null" % day) == [("t",)]),
        "daemons make the partitions of days to come")
