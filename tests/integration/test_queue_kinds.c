@@ -1,55 +1,5 @@
 /* test_queue_kinds.c - jobs that are rows beside jobs in chunks: what is made, claimed, canceled and counted is the same for both. */
-#include "db/migrate.h"
-
-#include "tap.h"
-
-#include "pgtest.h"
-
-static depot_db *connect_as(const char *url)
-{
-    depot_db *db = NULL;
-    depot_err err = { 0 };
-
-    if (!db_connect(url, "test", 10000, &db, &err)) {
-        printf("Bail out! %s\n", err.msg);
-        exit(1);
-    }
-    return db;
-}
-
-static void migrate(void)
-{
-    static const char *const            sets[] = { "core", "queue", NULL };
-    DEPOT_AUTO(db_disconnect) depot_db *db = connect_as(pg_cluster_owner_url(pgt_cluster));
-    const char                         *src = getenv("DEPOT_SRC");
-    depot_err                           err = { 0 };
-    size_t                              n = 0;
-
-    if (!ok_err(migrate_up(db, pgt_arena, depot_strf(pgt_arena, "%s/sql", src == NULL ? "." : src), sets, NULL, NULL,
-                           &n, &err),
-                &err, "the migrations apply")) {
-        exit(1);
-    }
-}
-
-/* The first column of the first row as the daemon's role sees it; NULL for none. */
-static const char *ask_on(depot_db *db, const char *sql)
-{
-    depot_err   err = { 0 };
-    depot_rows *rows = NULL;
-
-    if (!depot_db_sql(db, pgt_arena, sql, DEPOT_NO_VALS, &rows, &err)) {
-        return depot_strf(pgt_arena, "%s %s", err.sqlstate, err.msg);
-    }
-    return depot_rows_count(rows) == 0 ? NULL : depot_text(rows, 0, depot_rows_name(rows, 0));
-}
-
-static const char *ask(const char *sql)
-{
-    DEPOT_AUTO(db_disconnect) depot_db *db = connect_as(pg_cluster_url(pgt_cluster));
-
-    return ask_on(db, sql);
-}
+#include "queuetest.h"
 
 static void clean(void)
 {
