@@ -386,7 +386,7 @@ static void a_hanging_worker_is_killed(void)
     kill(busy_worker(), SIGSTOP);
     ok(wait_for(&w, WAIT_MS) && !w.ok, "the script fails");
     is_int(w.err.code, DEPOT_E_TIMEOUT, "with TIMEOUT, its own deadline has passed");
-    ok(depot_now_ms() - began < 8000, "within the grace");
+    ok(depot_now_ms() - began < 30000, "at its deadline and the grace, not only when the test gives up");
     begin(&w, NULL, "sleep.lua", "\"30s\"", 40000);
     usleep(100000);
     kill(busy_worker(), SIGSTOP);

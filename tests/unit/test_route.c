@@ -205,7 +205,7 @@ static void a_listener_gets_its_own_meaning(void)
 
 static void json_goes_before_what_else_is_there(void)
 {
-    static const depot_route routes[] = {
+    static const depot_route table[] = {
         { .method = "GET", .path = "/m", .listen = "api", .doc = "api's" },
         { .method = "GET", .path = "/m", .listen = "admin", .doc = "admin's" },
         { .method = "GET", .path = "/m", .listen = "admin", .flags = DEPOT_ROUTE_JSON, .doc = "json" },
@@ -225,15 +225,15 @@ static void json_goes_before_what_else_is_there(void)
     route_match  m;
     depot_err    err = { 0 };
 
-    for (size_t i = 0; i < DEPOT_N(routes); i++) {
-        ok_err(route_index_add(index, &routes[i], &ctx, &err), &err, "a row");
+    for (size_t i = 0; i < DEPOT_N(table); i++) {
+        ok_err(route_index_add(index, &table[i], &ctx, &err), &err, "a row");
     }
     for (size_t i = 0; i < DEPOT_N(rows) && parse(rows[i].path, &t, &err); i++) {
         route_find(index, rows[i].method, &t, rows[i].listen, rows[i].text, &m);
         is_str(m.entry == NULL ? NULL : m.entry->route->doc, rows[i].want,
                depot_strf(arena, "%s %s on %s%s", rows[i].method, rows[i].path, rows[i].listen, rows[i].text ? ", as text" : ""));
     }
-    ok(!route_index_add(index, &routes[2], &other, &err) && err.code == DEPOT_E_CONFLICT, "a second one is a conflict");
+    ok(!route_index_add(index, &table[2], &other, &err) && err.code == DEPOT_E_CONFLICT, "a second one is a conflict");
     contains(err.msg, "test and other both answer GET /m", "that names both");
 }
 
