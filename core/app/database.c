@@ -25,7 +25,7 @@ static bool start_embedded(app *a, depot_err *err)
         return false;
     }
     const pg_cluster_options options = {
-        .dir = dir, .bindir = o->bindir, .user = o->service_user, .archive_command = archive, .tcp = o->tcp };
+        .dir = dir, .bindir = o->bindir, .user = o->service_user, .archive_command = archive, .settle_later = true, .tcp = o->tcp };
     notify_send("STATUS=starting the embedded PostgreSQL");
     pg_cluster *cluster = NULL;
     if (!pg_cluster_start(&options, &cluster, err)) {
@@ -187,7 +187,7 @@ bool app_database_start(app *a, depot_err *err)
         .idle_tx_timeout_ms = o->idle_in_transaction_timeout,
     };
     a->env.db = db_pool_new(&a->pool);
-    if (!prepare(a, err)) {
+    if (!prepare(a, err) || (a->cluster != NULL && !pg_cluster_settle(a->cluster, err))) {
         return false;
     }
     if (o->direct_url != NULL || !db_pool_is_pooler(a->env.db)) {

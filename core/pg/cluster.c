@@ -26,6 +26,8 @@ struct pg_cluster {
     pg_address   address;
     const char  *url, *owner_url, *super_url;
     int64_t      start_ms;
+    bool         unsettled; /* whoever calls start and settle */
+    pg_cluster_options options; /* for settle */
     int          lock_fd;
 
     child       server; /* the watcher's while it runs, else of whoever calls start and stop */
@@ -144,9 +146,12 @@ static bool choose_programs(pg_cluster *c, const pg_cluster_options *options, bo
     return true;
 }
 
-/* What an earlier throw-away cluster left in this folder, whose process was killed. */
+/* What an earlier process left in this folder that was killed: a throw-away cluster, or a new one that never settled. */
 static bool cluster_empty(pg_cluster *c, depot_err *err)
 {
+    if (!c->place.throwaway && access(c->place.data, F_OK) == 0) {
+        log_write("pg", DEPOT_LOG_WARN, "pg.half_made", "%s was never finished: it is made anew", c->place.data);
+    }
     return pg_server_end_all(c->arena, c->place.data, err) && depot_remove_tree(c->place.data, err);
 }
 
@@ -155,14 +160,16 @@ static bool cluster_prepare(pg_cluster *c, const pg_cluster_options *options, pg
     bool is_new = false;
 
     if (!unit_check(err) || !pg_place_find(c->arena, options->dir, options->user, options->throwaway, &c->place, err) ||
-        !pg_place_lock(&c->place, &c->lock_fd, err) || (c->place.throwaway && !cluster_empty(c, err)) ||
+        !pg_place_lock(&c->place, &c->lock_fd, err) ||
+        ((c->place.throwaway || pg_unsettled(c->arena, &c->place)) && !cluster_empty(c, err)) ||
         !choose_programs(c, options, &is_new, err) ||
         !pg_secrets_load(c->arena, &c->place, secrets, err) ||
         !pg_address_find(c->arena, &c->place, options->tcp, &c->address, err) ||
         !pg_server_clear(c->arena, &c->place, &c->address, err) ||
-        !pg_settings_write(&c->place, options, &c->address, err)) {
+        !pg_settings_write(&c->place, options, &c->address, is_new ? PG_UNSYNCED : PG_SETTLED, err)) {
         return false;
     }
+    c->unsettled = is_new && !c->place.throwaway;
     if (is_new) {
         return pg_init(c->arena, &c->place, &c->programs, secrets, err);
     }
@@ -186,7 +193,7 @@ static bool cluster_bring_up(pg_cluster *c, const pg_cluster_options *options, d
     }
     pg_server_prune_logs(c->arena, &c->place);
     atomic_store(&c->running, true);
-    return watcher_start(c, err);
+    return (options->settle_later || pg_cluster_settle(c, err)) && watcher_start(c, err);
 }
 
 bool pg_cluster_start(const pg_cluster_options *options, pg_cluster **out, depot_err *err)
@@ -194,6 +201,7 @@ bool pg_cluster_start(const pg_cluster_options *options, pg_cluster **out, depot
     pg_cluster *c = depot_xalloc(sizeof(*c));
 
     c->arena = depot_arena_new();
+    c->options = *options;
     c->start_ms = options->start_timeout_ms > 0 ? options->start_timeout_ms : START_DEFAULT_MS;
     c->lock_fd = -1;
     c->wake_fd = -1;
@@ -207,6 +215,15 @@ bool pg_cluster_start(const pg_cluster_options *options, pg_cluster **out, depot
 }
 
 /* ---- the rest ---- */
+
+bool pg_cluster_settle(pg_cluster *c, depot_err *err)
+{
+    if (c->unsettled && !pg_settle(c->arena, &c->place, &c->options, &c->address, c->super_url, err)) {
+        return depot_wrap(err, "put the new cluster on the disk");
+    }
+    c->unsettled = false;
+    return true;
+}
 
 void pg_cluster_stop(pg_cluster *c, int64_t grace_ms)
 {

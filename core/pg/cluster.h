@@ -17,6 +17,7 @@ typedef struct pg_cluster_options {
     const char *archive_command; /* NULL: archiving off */
     int64_t     start_timeout_ms; /* default 60 s */
     bool        throwaway; /* fsync off, removed by pg_cluster_free */
+    bool        settle_later; /* the caller fills a new cluster first and calls pg_cluster_settle; till then the strings live */
     bool        tcp;       /* also listen on 127.0.0.1 at a free port (kept in <dir>/port) */
     const char *const *settings; /* "name = value" lines for depotd.conf included by postgresql.conf; NULL terminated */
 } pg_cluster_options;
@@ -24,6 +25,9 @@ typedef struct pg_cluster_options {
 /* Makes it if needed (initdb --data-checksums, scram, random passwords, roles depot_owner and depot, database depot
  * owned by depot_owner), starts it, waits until it answers. Blocks; observes the unit's cancel flag. */
 bool pg_cluster_start(const pg_cluster_options *options, pg_cluster **out, depot_err *err) DEPOT_MUST_USE;
+/* Puts a new cluster on the disk as a whole, which was filled without a sync till here; nothing in it may be relied on
+ * before: a start that was cut off makes the cluster anew. Does nothing to one that is settled. */
+bool pg_cluster_settle(pg_cluster *c, depot_err *err) DEPOT_MUST_USE;
 const char *pg_cluster_url(const pg_cluster *c);       /* role depot (no superuser, owns nothing), database depot */
 const char *pg_cluster_owner_url(const pg_cluster *c); /* role depot_owner: migrations */
 const char *pg_cluster_super_url(const pg_cluster *c); /* superuser: maintenance and replication only */

@@ -90,8 +90,7 @@ static bool run_initdb(depot_arena *arena, const pg_place *place, const pg_progr
 {
     const char *const argv[] = { depot_strf(arena, "%s/initdb", programs->bindir),
                                  "-D", data, "-U", PG_SUPER, "-E", "UTF8", "--locale=C.UTF-8", "--data-checksums",
-                                 "-A", "scram-sha-256", "--pwfile=/dev/fd/3", /* then, or the end: */
-                                 place->throwaway ? "--no-sync" : NULL, NULL };
+                                 "-A", "scram-sha-256", "--pwfile=/dev/fd/3", "--no-sync", NULL }; /* settle.c syncs */
     child_spec   spec = pg_place_spec(place, argv, quiet_env);
     child_result result;
 
@@ -113,7 +112,7 @@ static bool run_initdb(depot_arena *arena, const pg_place *place, const pg_progr
                : DEPOT_FAIL(err, EXEC, "initdb failed: %s", last_line(arena, result.err_out));
 }
 
-static bool include_settings(depot_arena *arena, const pg_place *place, const char *data, depot_err *err)
+static bool include_settings(depot_arena *arena, const char *data, depot_err *err)
 {
     const char *path = depot_strf(arena, "%s/postgresql.conf", data);
     static const char line[] = "\ninclude '../depotd.conf'\n";
@@ -122,10 +121,7 @@ static bool include_settings(depot_arena *arena, const pg_place *place, const ch
     if (fd < 0) {
         return DEPOT_FAIL_ERRNO(err, "cannot open %s", path);
     }
-    if (!depot_write_all(fd, line, sizeof(line) - 1, err)) {
-        return depot_wrap(err, "write %s", path);
-    }
-    return place->throwaway || fsync(fd) == 0 || DEPOT_FAIL_ERRNO(err, "cannot sync %s", path);
+    return depot_write_all(fd, line, sizeof(line) - 1, err) || depot_wrap(err, "write %s", path);
 }
 
 bool pg_init(depot_arena *arena, const pg_place *place, const pg_programs *programs, const pg_secrets *secrets,
@@ -151,13 +147,10 @@ bool pg_init(depot_arena *arena, const pg_place *place, const pg_programs *progr
     }
     if (!pg_place_mkdir(place, data, true, 0700, err) ||
         !run_initdb(arena, place, programs, secrets, data, err) ||
-        !include_settings(arena, place, data, err)) {
+        !include_settings(arena, data, err) || !pg_unsettled_mark(arena, place, err)) {
         return depot_wrap(err, "make a PostgreSQL cluster");
     }
-    if (rename(data, place->data) != 0) {
-        return DEPOT_FAIL_ERRNO(err, "cannot rename %s to %s", data, place->data);
-    }
-    return place->throwaway || depot_fsync_dir(place->root, err);
+    return rename(data, place->data) == 0 || DEPOT_FAIL_ERRNO(err, "cannot rename %s to %s", data, place->data);
 }
 
 bool pg_reset_super(depot_arena *arena, const pg_place *place, const pg_programs *programs, const pg_secrets *secrets,

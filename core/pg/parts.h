@@ -55,7 +55,7 @@ typedef struct pg_secrets {
     bool  super_is_new, owner_is_new, role_is_new;
 } pg_secrets;
 bool pg_secrets_load(depot_arena *arena, const pg_place *place, pg_secrets *out, depot_err *err) DEPOT_MUST_USE;
-/* initdb in data.new, which becomes data when it is complete. */
+/* initdb in data.new, which becomes data when it is complete; not yet settled. */
 bool pg_init(depot_arena *arena, const pg_place *place, const pg_programs *programs, const pg_secrets *secrets,
              depot_err *err) DEPOT_MUST_USE;
 /* The superuser's lost password is set anew, by the server's single-user mode. */
@@ -74,10 +74,19 @@ typedef struct pg_address {
 bool pg_address_find(depot_arena *arena, const pg_place *place, bool tcp, pg_address *out,
                      depot_err *err) DEPOT_MUST_USE;
 void pg_address_drop(const pg_place *place, const pg_address *address);
+/* What a new cluster lacks until it is settled (settle.c). */
+typedef enum pg_stage { PG_UNSYNCED, PG_UNARCHIVED, PG_SETTLED } pg_stage;
 bool pg_settings_write(const pg_place *place, const pg_cluster_options *options, const pg_address *address,
-                       depot_err *err) DEPOT_MUST_USE;
+                       pg_stage stage, depot_err *err) DEPOT_MUST_USE;
 char *pg_url(depot_arena *arena, const pg_address *address, const char *role, const char *password,
              const char *database);
+
+/* ---- settle.c: a new cluster is filled without syncs and put on the disk as a whole ---- */
+bool pg_unsettled(depot_arena *arena, const pg_place *place); /* whether a new cluster was left before that */
+bool pg_unsettled_mark(depot_arena *arena, const pg_place *place, depot_err *err) DEPOT_MUST_USE;
+/* Afterwards all that the cluster holds is on the disk, and so is what it acknowledges from then on. */
+bool pg_settle(depot_arena *arena, const pg_place *place, const pg_cluster_options *options, const pg_address *address,
+               const char *super_url, depot_err *err) DEPOT_MUST_USE;
 
 /* ---- server.c ---- */
 /* Nothing of an earlier server is left afterwards: a live one is stopped, orphans are ended, stale files removed. */

@@ -137,7 +137,7 @@ static void add_folder(depot_buf *out, const char *name, const char *dir)
 }
 
 bool pg_settings_write(const pg_place *place, const pg_cluster_options *options, const pg_address *address,
-                       depot_err *err)
+                       pg_stage stage, depot_err *err)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
     DEPOT_AUTO(depot_buf_free) depot_buf text = { 0 };
@@ -161,9 +161,9 @@ bool pg_settings_write(const pg_place *place, const pg_cluster_options *options,
     add_quoted(&text, "log_directory", place->log);
     depot_buf_addf(&text, "archive_mode = %s\n", options->archive_command != NULL ? "on" : "off");
     if (options->archive_command != NULL) {
-        add_quoted(&text, "archive_command", options->archive_command);
+        add_quoted(&text, "archive_command", stage == PG_SETTLED ? options->archive_command : "");
     }
-    if (options->throwaway) {
+    if (options->throwaway || stage == PG_UNSYNCED) {
         depot_buf_adds(&text, "fsync = off\nfull_page_writes = off\nsynchronous_commit = off\n");
     }
     for (const char *const *line = options->settings; line != NULL && *line != NULL; line++) {

@@ -165,7 +165,7 @@ static void many_run_at_a_time(void)
     int64_t began = depot_now_ms();
 
     for (size_t i = 0; i < DEPOT_N(a); i++) {
-        ask_single(&a[i], "select pg_sleep(0.02)", 0);
+        ask_single(&a[i], "select pg_sleep(0.05)", 0);
     }
     ok(db_async_waiting(pool) > 0, "they wait for four connections");
     for (size_t i = 0; i < DEPOT_N(a); i++) {
@@ -173,7 +173,7 @@ static void many_run_at_a_time(void)
     }
     int64_t took = depot_now_ms() - began;
     is_int(good, 200, "all are answered");
-    ok(took >= 1000 && took < 3500, "four at a time");
+    ok(took >= 2500 && took < 9500, "four at a time");
     is_int(db_async_idle(pool), 4, "four connections, idle");
     is_int(db_async_in_use(pool), 0, "none in use");
 }
@@ -507,7 +507,7 @@ static void an_end_in_the_middle_is_clean(void)
     ok(pgt_eventually("select count(*) from pg_stat_activity where query like '%pg_sleep(10)%' and state = 'active'"
                       " and pid <> pg_backend_pid()",
                       "0") &&
-           depot_now_ms() - began < 5000,
+           depot_now_ms() - began < 9000,
        "the server was told to stop");
 }
 

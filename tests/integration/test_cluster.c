@@ -198,6 +198,38 @@ static void a_half_made_folder_is_made_anew(void)
     pg_cluster_free(c);
 }
 
+/* What a new cluster is given before it is settled costs no sync, and is worth nothing if the start is cut off. */
+static void a_cluster_that_never_settled_is_made_anew(void)
+{
+    pg_cluster_options options = { .dir = in(pgt_dir("unsettled"), "postgres"), .archive_command = "true", .settle_later = true };
+    depot_err   err = { 0 };
+    pg_cluster *c = start(&options, &err);
+
+    ok(c != NULL && exists(in(options.dir, "unsettled")), "a new cluster, to be filled");
+    is_str(ask(pg_cluster_super_url(c), "show fsync"), "off", "without syncs");
+    is_str(ask(pg_cluster_super_url(c), "show archive_command"), "", "and without an archive");
+    ok(answers(pg_cluster_owner_url(c)), "it answers");
+    is_str(ask(pg_cluster_owner_url(c), "create table t (x int)"), "", "a table");
+    pg_cluster_free(c);
+
+    c = start(&options, &err);
+    ok(c != NULL, "the next start");
+    is_str(ask(pg_cluster_owner_url(c), "select to_regclass('t') is null"), "t", "makes it anew");
+    is_str(ask(pg_cluster_owner_url(c), "create table t (x int)"), "", "the table again");
+    ok(pg_cluster_settle(c, &err), "and now it is put on the disk");
+    ok(!exists(in(options.dir, "unsettled")), "the mark is gone");
+    is_str(ask(pg_cluster_super_url(c), "show fsync"), "on", "it syncs");
+    is_str(ask(pg_cluster_super_url(c), "show archive_command"), "true", "and archives");
+    ok(pg_cluster_settle(c, &err), "which needs to be done once only");
+    pg_cluster_free(c);
+
+    c = start(&options, &err);
+    ok(c != NULL, "another start");
+    is_str(ask(pg_cluster_owner_url(c), "select to_regclass('t') is null"), "f", "keeps what is there");
+    is_str(ask(pg_cluster_super_url(c), "show fsync"), "on", "syncing from the beginning");
+    pg_cluster_free(c);
+}
+
 static void a_lost_password_is_set_anew(void)
 {
     static const char *const names[] = { "super", "owner", "depot" };
@@ -353,6 +385,7 @@ int main(void)
     run(a_crash_is_healed);
     run(stale_files_do_not_stop_it);
     run(a_half_made_folder_is_made_anew);
+    run(a_cluster_that_never_settled_is_made_anew);
     run(a_lost_password_is_set_anew);
     run(settings_and_network_are_as_asked);
     run(logs_do_not_grow_for_ever);

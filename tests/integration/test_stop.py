@@ -44,7 +44,7 @@ def long_requests(rig):
     began = time.monotonic()
     is_(rig.stop(), 0, "the daemon stops in order")
     took = time.monotonic() - began
-    ok(took < 12, "soon after the drain timeout, although the request would last a minute: %.1f s" % took)
+    ok(took < 40, "soon after the drain timeout, although the request would last a minute: %.1f s" % took)
     reply = call.result(5)
     is_(reply.status if reply else call.fault, 503, "the client is told")
     text = rig.log_text()
@@ -66,7 +66,7 @@ def reloads(rig):
     like(reply.text, r"20-bad\.ini:2", "and names it")
     os.unlink(os.path.join(rig.conf, "20-bad.ini"))
     before = rig.log_text().count("slow.reload")
-    rig.write_conf("12-slow.ini", SLOW + "reload = 4s\n")
+    rig.write_conf("12-slow.ini", SLOW + "reload = 8s\n")
     first = Call(lambda: rig.admin("POST", "/v1/config/reload", {}, timeout=60))
     ok(eventually(20, lambda: rig.log_text().count("slow.reload") > before), "another one is under way")
     second = Call(lambda: rig.admin("POST", "/v1/config/reload", {}, timeout=60))
@@ -74,7 +74,7 @@ def reloads(rig):
     began = time.monotonic()
     rig.signal(signal.SIGTERM)
     reply = second.result(30)
-    ok(time.monotonic() - began < 3, "who waits for a reload when the daemon is told to stop does not wait on")
+    ok(time.monotonic() - began < 6, "who waits for a reload when the daemon is told to stop does not wait on")
     is_(reply.status if reply else second.fault, 503, "but is told so")
     is_(rig.wait(60), 0, "the daemon stops in order")
 

@@ -180,7 +180,7 @@ static void they_are_killed_as_a_group(void)
         is_int(r.err.code, DEPOT_E_TIMEOUT, "TIMEOUT");
         contains(r.err.msg, rows[i][1], "which says why");
         rig_free(&r);
-        ok(depot_now_ms() - began < 2000, "soon");
+        ok(depot_now_ms() - began < 8000, "soon");
     }
     usleep(1200000);
     ok(access(mark, F_OK) != 0, "and nothing of it went on");
@@ -192,14 +192,14 @@ static void others_go_on_meanwhile(void)
     int64_t began = depot_now_ms();
 
     rig_init(&r);
-    rig_file(&r, "handlers/x.lua", EXEC("depot.exec { '/bin/sleep', '0.3' } return 1"));
+    rig_file(&r, "handlers/x.lua", EXEC("depot.exec { '/bin/sleep', '1' } return 1"));
     rig_start(&r, &(rig_options){ .grants = ALL });
     for (uint64_t i = 1; i <= 20; i++) {
         ok(rig_begin(&r, i, RUN_HANDLER, "j", "{}", 10000), "begun");
     }
     rig_drain(&r);
     is_int(r.ended, 20, "all end");
-    ok(r.ok && depot_now_ms() - began < 4000, "side by side");
+    ok(r.ok && depot_now_ms() - began < 10000, "side by side");
     rig_free(&r);
 }
 

