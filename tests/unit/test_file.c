@@ -248,6 +248,28 @@ static void stdio_is_never_taken(void)
 }
 
 /* In a mount namespace of its own: /proc is gone, so a nameless file could never be named; the disk is tiny. */
+static bool write_short(const char *path, const char *text)
+{
+    int  fd = open(path, O_WRONLY | O_CLOEXEC);
+    bool good = fd >= 0 && write(fd, text, strlen(text)) == (ssize_t)strlen(text);
+
+    return fd >= 0 && close(fd) == 0 && good;
+}
+
+/* A place for mounts of our own. Somebody who is not root gets it as one who exists there: nobody could own a file. */
+static bool unshare_mounts(void)
+{
+    char     users[64], groups[64];
+    unsigned uid = geteuid(), gid = getegid();
+
+    (void)snprintf(users, sizeof(users), "%u %u 1\n", uid, uid);
+    (void)snprintf(groups, sizeof(groups), "%u %u 1\n", gid, gid);
+    return (uid == 0 ? unshare(CLONE_NEWNS) == 0
+                     : unshare(CLONE_NEWNS | CLONE_NEWUSER) == 0 && write_short("/proc/self/uid_map", users) &&
+                           write_short("/proc/self/setgroups", "deny") && write_short("/proc/self/gid_map", groups)) &&
+           mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
+}
+
 static int without_proc_on_a_tiny_disk(void)
 {
     static char   big[1 << 20];
@@ -255,8 +277,7 @@ static int without_proc_on_a_tiny_disk(void)
     depot_err     err = { 0 };
     bool          existed = false;
 
-    if (unshare(geteuid() == 0 ? CLONE_NEWNS : CLONE_NEWNS | CLONE_NEWUSER) != 0 ||
-        mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) != 0 || mount("x", "/proc", "tmpfs", 0, NULL) != 0 ||
+    if (!unshare_mounts() || mount("x", "/proc", "tmpfs", 0, NULL) != 0 ||
         mkdir(in_dir("tiny"), 0700) != 0 || mount("x", in_dir("tiny"), "tmpfs", 0, "size=64k") != 0) {
         return 99;
     }
