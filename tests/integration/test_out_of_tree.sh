@@ -2,7 +2,7 @@
 # test-plain: yes, test-asan: no
 # An installed depotd and a plugin whose author has nothing but what was installed: built with the flags of pkg-config, put into
 # the plugins' folder, enabled, run. The program runs from the folders that configure was told, with no argument.
-# test-timeout: 180
+# test-timeout: 600
 lib=$(cd "$(dirname "$0")/../lib" && pwd) && . "$lib/sh-tap.sh"
 unset CC CFLAGS CPPFLAGS LDFLAGS MAKEFLAGS MFLAGS MAKELEVEL
 prefix=$work/opt
