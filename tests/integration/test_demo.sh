@@ -1,7 +1,7 @@
 #!/bin/sh
 # test-plain: yes
 # The demonstration on 600 files made for it, as whoever runs the tests and, when that is root, as a plain user as well.
-# test-timeout: 240
+# test-timeout: 300
 lib=$(cd "$(dirname "$0")/../lib" && pwd) && . "$lib/sh-tap.sh"
 
 # a tree of its own: the script works below the tree that it lies in; a build of its own: another user must reach it

@@ -1,5 +1,5 @@
 """test_lua_jobs.py - what handlers can do in a running daemon: arguments, grants, programs, requests, progress, checkpoints,
-transactions that a late worker cannot commit. test-timeout: 180"""
+transactions that a late worker cannot commit. test-timeout: 300"""
 import http.server
 import json
 import os

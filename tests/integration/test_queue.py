@@ -1,4 +1,4 @@
-"""test_queue.py - the queue in a running daemon: HTTP, depotctl, Lua handlers, limits, shutdown. test-timeout: 240, test-tsan: yes"""
+"""test_queue.py - the queue in a running daemon: HTTP, depotctl, Lua handlers, limits, shutdown. test-timeout: 300, test-tsan: yes"""
 import glob
 import json
 import os

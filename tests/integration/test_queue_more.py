@@ -1,4 +1,4 @@
-"""test_queue_more.py - policies, pause, cancel while running, unique jobs, keys, dependencies, batches, bulk, archive in a running daemon. test-timeout: 240"""
+"""test_queue_more.py - policies, pause, cancel while running, unique jobs, keys, dependencies, batches, bulk, archive in a running daemon. test-timeout: 300"""
 import json
 import os
 import sys
