@@ -13,7 +13,7 @@ import time
 import zlib
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
-from rig import BUILD, Rig, done, eventually, is_, like, ok  # noqa: E402
+from rig import BUILD, Rig, done, eventually, is_, like, ok, skip  # noqa: E402
 
 WEB = """[daemon]
 drain_timeout = 3s
@@ -124,6 +124,9 @@ def files(rig):
     is_(rig.api("GET", "/t/file?path=" + path).body == data, True, "a file")
     is_(rig.api("GET", "/t/file?path=%s&offset=1000&length=5" % path).body, data[1000:1005], "a part of it")
     is_(rig.api("GET", "/t/file?path=%s&offset=%d" % (path, len(data))).body, b"", "its end")
+    if os.geteuid() != 0:
+        skip("no descriptor stays open", "needs root to look at them: the process shows nothing of itself to others")
+        return path, data
     before = len(os.listdir("/proc/%d/fd" % rig.process.pid))
     for _ in range(50):
         rig.api("GET", "/t/file?path=%s&length=100" % path)
