@@ -206,9 +206,33 @@ void bind_job_open(lua_State *L)
     lua_pop(L, 1);
 }
 
+/* What the range says of all its jobs, and what is this one's own. */
+static void push_of_range(lua_State *L, run *r)
+{
+    const depot_json *value;
+    const char       *key;
+
+    lua_createtable(L, 0, (int)depot_json_len(r->members) + 2);
+    for (size_t it = 0; depot_json_next(r->members, &it, &key, &value);) {
+        value_push(L, value);
+        lua_setfield(L, -2, key);
+    }
+    lua_pushstring(L, r->job_id);
+    lua_setfield(L, -2, "id");
+    if (r->arg != NULL) {
+        value_push(L, depot_json_get(r->arg, "args"));
+    } else {
+        value_parse(L, r->args_text, r->args_len);
+    }
+    lua_setfield(L, -2, "args");
+    r->args_text = NULL;
+}
+
 void bind_job_push(lua_State *L, run *r)
 {
-    if (r->arg != NULL && depot_json_typeof(r->arg) == DEPOT_JSON_OBJECT) {
+    if (r->args_text != NULL) {
+        push_of_range(L, r);
+    } else if (r->arg != NULL && depot_json_typeof(r->arg) == DEPOT_JSON_OBJECT) {
         value_push(L, r->arg);
     } else {
         lua_newtable(L);
