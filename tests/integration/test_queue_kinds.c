@@ -12,24 +12,26 @@ static const char claimed[] = "select count(*) || ' ' || count(*) filter (where 
 static void rows_of_less_weight_do_not_stop_chunks(void)
 {
     clean();
+    (void)ask("insert into queue.limits values ('s', 'type', 's', 1000, 1000)");
     (void)ask("select count(queue.enqueue('q', 's')) from generate_series(1, 20)");
     (void)ask("select queue.enqueue_chunks('q', 's', '[1, 2, 3, 4, 5]', priority => 5)");
-    is_str(ask("select queue.unpack(null, '{s}', '{}', 10)"), "5", "a chunk of more weight becomes rows beside many rows of less");
+    is_str(ask("select queue.unpack(null, '{s}', 10)"), "5", "a chunk of more weight becomes rows beside many rows of less");
     (void)ask("select count(*) from queue.claim('w', null, '{s}', 10, '10 s')");
     is_str(ask(claimed), "10 5", "and its jobs are claimed first");
     (void)ask("select queue.enqueue_chunks('q', 's', '[1]', now() + interval '1 hour', 9)");
     (void)ask("select queue.enqueue_chunks('q', 's', (select json_agg(g) from generate_series(1, 100) g))");
-    is_str(ask("select queue.unpack(null, '{s}', '{}', 10) || ' ' || queue.unpack(null, '{s}', '{}', 10)"), "0 0",
+    is_str(ask("select queue.unpack(null, '{s}', 10) || ' ' || queue.unpack(null, '{s}', 10)"), "0 0",
            "no more become rows than are needed, whatever is there for later");
 }
 
 static void queues_that_stand_do_not_stop_others(void)
 {
     clean();
+    (void)ask("insert into queue.limits values ('s', 'type', 's', 1000, 1000)");
     (void)ask("select queue.pause('p', 'somebody')");
     (void)ask("select count(queue.enqueue('p', 's')) from generate_series(1, 20)");
     (void)ask("select queue.enqueue_chunks('q', 's', '[1, 2, 3]')");
-    is_str(ask("select queue.unpack(null, '{s}', '{}', 10)"), "3", "rows of a paused queue do not keep a chunk of another one");
+    is_str(ask("select queue.unpack(null, '{s}', 10)"), "3", "rows of a paused queue do not keep a chunk of another one");
     is_str(ask("select count(*) from queue.claim('w', null, '{s}', 10, '10 s')"), "3", "whose jobs are claimed");
 }
 
@@ -42,7 +44,7 @@ static void types_without_tokens_do_not_stop_others(void)
     (void)ask("select queue.enqueue('q', 'free')");
     is_str(ask("select sum(n) from queue.claim_chunks('w', null, '{rated,free}', 8, 1000, '10 s')"), "2",
            "ranges of a free type are taken beside a rated one of more weight");
-    is_str(ask("select queue.unpack(null, '{}', '{rated,free}', 2)"), "2", "a rated one becomes rows");
+    is_str(ask("select queue.unpack(null, '{rated,free}', 2)"), "2", "a rated one becomes rows");
     (void)ask("select count(*) from queue.claim('w', null, '{rated,free}', 10, '10 s')");
     is_str(ask("select count(*) from queue.claim('w', null, '{rated,free}', 10, '10 s')"), "1",
            "when its tokens are gone, rows of less weight are claimed though it waits");
