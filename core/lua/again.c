@@ -14,14 +14,15 @@ typedef struct look {
 
 static bool visit(lua_State *L, look *at, int depth);
 
-/* The value on top. */
-static bool is_constant(lua_State *L, look *at, int depth)
+/* The value on top. of_c: a C function has it, which may count in it (an iterator does), and it cannot be put back. */
+static bool is_constant(lua_State *L, look *at, int depth, bool of_c)
 {
     switch (lua_type(L, -1)) {
     case LUA_TNIL:
     case LUA_TBOOLEAN:
     case LUA_TNUMBER:
     case LUA_TSTRING:
+        return !of_c;
     case LUA_TLIGHTUSERDATA:
         return true;
     case LUA_TTABLE:
@@ -29,7 +30,7 @@ static bool is_constant(lua_State *L, look *at, int depth)
     case LUA_TFUNCTION:
         return visit(L, at, depth + 1);
     default:
-        return false; /* a coroutine, an iterator's state: they change */
+        return false; /* a coroutine, the state of a generator of numbers */
     }
 }
 
@@ -48,7 +49,7 @@ static void keep(lua_State *L, look *at, int function, int i)
 static bool visit(lua_State *L, look *at, int depth)
 {
     int  function = lua_gettop(L);
-    bool is_ours = lua_iscfunction(L, function);
+    bool of_c = lua_iscfunction(L, function);
 
     lua_pushvalue(L, function);
     if (lua_rawget(L, at->seen) != LUA_TNIL) {
@@ -64,10 +65,10 @@ static bool visit(lua_State *L, look *at, int depth)
     }
     luaL_checkstack(L, 8, "nested too deep");
     for (int i = 1; lua_getupvalue(L, function, i) != NULL; i++) {
-        if (at->n == VARIABLES_MAX || !is_constant(L, at, depth)) {
+        if (at->n == VARIABLES_MAX || !is_constant(L, at, depth, of_c)) {
             return false;
         }
-        if (!is_ours) { /* nobody but itself can set a variable of a C function, and none of ours does */
+        if (!of_c) {
             keep(L, at, function, i);
         }
         lua_settop(L, function);

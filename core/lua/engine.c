@@ -126,8 +126,7 @@ static void run_end(run *r)
     if (!r->ok && (r->killed != KILL_NONE || r->err.code == DEPOT_OK)) {
         explain_kill(r);
     }
-    if (r->range != NULL) {
-        range_ended(r);
+    if (r->range != NULL && range_ended(r)) {
         return;
     }
     engine_unlink(r);

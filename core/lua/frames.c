@@ -248,8 +248,7 @@ static void on_beat(worker_proc *w, const depot_json *head)
     w->beat_ms = depot_now_ms();
     w->rss_bytes = depot_json_get_int(head, "rss_bytes", 0);
     if (depot_json_get_bool(head, "stuck", false) && w->state == WORKER_READY) {
-        w->state = WORKER_RETIRING; /* calls of ended scripts hold its threads: another one takes its place */
-        w->state_ms = w->beat_ms;
+        supervise_retire(w); /* calls of ended scripts hold its threads */
     }
     pthread_mutex_unlock(&s->lock);
 }

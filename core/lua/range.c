@@ -10,9 +10,10 @@
 enum {
     BURST_US = 10000,        /* of one range, before the loop and other scripts have their turn */
     RANGE_MS = 1000,         /* from its first job's beginning, after which no more begin */
-    RESULTS_BYTES = 4 << 20, /* of results, after which they do not either */
+    ANSWER_BYTES = 4 << 20,  /* of results and errors, after which they do not either: a frame and a document of the database have limits */
     KEEP_BYTES = 8 << 20,    /* a larger state serves no other job */
     PLACES = 1024,
+    NO_PLACE = -1, /* of a state that waits for a job */
     ID_LENGTH = 36
 };
 
@@ -26,13 +27,13 @@ struct range {
     int64_t           first, n, room, timeout_ms;
     int64_t           begun;
     int64_t           until_ms; /* INT64_MAX: none has begun */
-    bool              enough;
+    bool              enough, bursting;
     size_t            open, sliced; /* jobs that have begun and not ended; of these, those that want to compute on */
     run              *idle;
     depot_range_job  *ended;
     size_t            n_ended, cap_ended;
     const char      **results; /* of all places; NULL: none has come yet */
-    size_t            result_bytes;
+    size_t            bytes; /* of results and errors */
     int64_t           busy_us;
     range            *next;
 };
@@ -50,6 +51,7 @@ static void add_ended(range *g, int64_t place, const depot_script_result *res)
     job->res.json = "null";
     job->res.where = depot_strdup(g->arena, res->where);
     job->res.trace = depot_strdup(g->arena, res->trace);
+    g->bytes += sizeof(*job) + strlen(res->where) + strlen(res->trace);
 }
 
 static void add_result(range *g, int64_t place, const depot_buf *json)
@@ -61,7 +63,7 @@ static void add_result(range *g, int64_t place, const depot_buf *json)
         g->results = depot_alloc(g->arena, (size_t)g->n * sizeof(*g->results));
     }
     g->results[place - g->first] = depot_strndup(g->arena, json->data, json->len);
-    g->result_bytes += json->len;
+    g->bytes += json->len;
 }
 
 static void drop(run *r)
@@ -85,16 +87,23 @@ static void tidy(run *r)
     r->args_text = NULL;
     r->err = (depot_err){ 0 };
     r->is_snoozed = r->ok = false;
+    r->place = NO_PLACE;
     r->logged = 0;
     r->cpu_us = r->cpu_since_wait_us = 0;
 }
 
+static void answer(range *g);
+
 /* Errors cost the state: a fault may have left it half changed. */
-void range_ended(run *r)
+bool range_ended(run *r)
 {
     range              *g = r->range;
     depot_script_result res = engine_result(r);
 
+    if (g->bytes >= ANSWER_BYTES && !g->bursting) {
+        answer(g);
+        return false;
+    }
     g->open--;
     g->busy_us += res.wall_us;
     if (res.ok) {
@@ -104,19 +113,20 @@ void range_ended(run *r)
     }
     if (!res.ok || r->killed != KILL_NONE || r->vm->used > KEEP_BYTES) {
         drop(r);
-        return;
+        return true;
     }
     tidy(r);
     vm_again(r);
     r->next_idle = g->idle;
     g->idle = r;
+    return true;
 }
 
 /* ---- the next job ---- */
 
 static bool has_more(const range *g)
 {
-    return !g->enough && g->begun < g->n && g->result_bytes < RESULTS_BYTES && depot_now_ms() < g->until_ms;
+    return !g->enough && g->begun < g->n && g->bytes < ANSWER_BYTES && depot_now_ms() < g->until_ms;
 }
 
 static bool may_begin(const range *g)
@@ -183,17 +193,21 @@ static void burst(range *g)
     bool    is_first = true, go_on = true;
 
     engine_burst_begin(g->engine);
+    g->bursting = true;
     while (go_on && may_begin(g) && (is_first || depot_now_us() < until)) {
         depot_err err = { 0 };
         run      *r = take_run(g, &err);
-        if (r == NULL) {
+        if (r == NULL && g->open > 0) {
+            g->room = (int64_t)g->open; /* no memory for more of them */
+        } else if (r == NULL) {
             fail_next(g, &err);
-            continue;
+        } else {
+            begin(g, r);
+            go_on = engine_burst(r, is_first);
+            is_first = false;
         }
-        begin(g, r);
-        go_on = engine_burst(r, is_first);
-        is_first = false;
     }
+    g->bursting = false;
     engine_burst_end(g->engine);
 }
 
@@ -228,7 +242,7 @@ static depot_range_going *part(range *g)
     size_t             n = 0;
 
     for (run *r = g->engine->runs; r != NULL; r = r->next) {
-        if (r->range == g && n < g->open && run_is_parked(r)) {
+        if (r->range == g && r->place != NO_PLACE && n < g->open) {
             going[n++] = (depot_range_going){ .place = r->place, .id = r->id };
             let_go(r);
         }

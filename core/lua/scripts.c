@@ -245,16 +245,9 @@ static void cancel(uint64_t id)
     tell(id, supervise_cancel);
 }
 
-static void stop_beginning(worker_proc *w, ticket *t)
-{
-    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-
-    channel_send(w->channel, WIRE_ENOUGH, t->id, depot_json_object(arena), NULL, 0);
-}
-
 static void enough(uint64_t id)
 {
-    tell(id, stop_beginning);
+    tell(id, supervise_enough);
 }
 
 static int64_t capacity(void)

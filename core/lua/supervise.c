@@ -72,6 +72,24 @@ void supervise_cancel(worker_proc *w, ticket *t)
     channel_send(w->channel, WIRE_CANCEL, t->id, depot_json_object(arena), NULL, 0);
 }
 
+void supervise_enough(worker_proc *w, ticket *t)
+{
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+
+    channel_send(w->channel, WIRE_ENOUGH, t->id, depot_json_object(arena), NULL, 0);
+}
+
+void supervise_retire(worker_proc *w)
+{
+    w->state = WORKER_RETIRING;
+    w->state_ms = depot_now_ms();
+    for (ticket *t = w->tickets; t != NULL; t = t->next) {
+        if (t->range_done != NULL) { /* its other jobs are for the new scripts */
+            supervise_enough(w, t);
+        }
+    }
+}
+
 void supervise_changed(scripts *s)
 {
     size_t n;
@@ -335,7 +353,7 @@ static void look_at(scripts *s, worker_proc *w, int64_t now)
     }
     bool obsolete = w->gen != s->gen && w->gen != s->candidate;
     if (w->state == WORKER_READY && (obsolete || s->stopping)) {
-        set_state(w, WORKER_RETIRING);
+        supervise_retire(w);
     }
     if (w->state == WORKER_RETIRING && w->running == 0) {
         stop_worker(w);

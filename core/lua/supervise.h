@@ -95,6 +95,8 @@ void supervise_frame(void *worker_ptr, const wire_frame *frame);
 int64_t supervise_capacity(const scripts *s);
 void    supervise_add(worker_proc *w, ticket *t);
 void    supervise_cancel(worker_proc *w, ticket *t);
+void    supervise_enough(worker_proc *w, ticket *t); /* no more jobs of that range are to begin */
+void    supervise_retire(worker_proc *w);            /* another one takes its place; it ends what it runs */
 ticket *supervise_take(worker_proc *w, uint64_t id); /* out of the list; NULL: it is not there */
 void    generation_release(generation *g);
 

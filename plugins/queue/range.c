@@ -23,7 +23,7 @@ void range_answers_drop(range_answers *a)
 
 void range_add_other(range_answers *a, depot_arena *arena, int64_t place, depot_json *outcome)
 {
-    depot_json_set(outcome, "place", depot_json_int(arena, place));
+    depot_json_set(outcome, "at", depot_json_int(arena, place)); /* "place" is one in a script */
     depot_buf_adds(&a->others, a->others.len == 0 ? "" : ",");
     depot_json_write(&a->others, outcome);
 }

@@ -321,10 +321,10 @@ end
 $$;
 
 -- results: [{token, chunk, busy_us, results, others, going, released, lost}], one for each lease. results: an array of what handlers
--- returned, or null when none did. others: [{place, outcome …}], members as in queue.finish. going: [place] that run on by themselves: rows
--- under the lease's token from here on. released: [{lo, n}] that were never begun. All that is in neither has succeeded. lost: why nothing
--- is known of any of them. Gives, for each lease, how many jobs came to which end; `late` when the lease was lost, `known` when this result
--- had been accepted before and the answer was lost.
+-- returned, or null when none did. others: [{at, outcome …}], at: its place, the rest as in queue.finish. going: [place] that run on by
+-- themselves: rows under the lease's token from here on. released: [{lo, n}] that were never begun. All that is in none of them has
+-- succeeded. lost: why nothing is known of any of them. Gives, for each lease, how many jobs came to which end; `late` when the lease was
+-- lost, `known` when this result had been accepted before and the answer was lost.
 create function queue.finish_chunks(results jsonb) returns table (token uuid, chunk uuid, queue text, outcome text, status text, n bigint)
 language plpgsql volatile set jit = off as $$
 #variable_conflict use_column
@@ -353,7 +353,7 @@ begin
                          from generate_series(l.lo, l.lo + l.n - 1) p join queue.jobs j on j.id = queue.job_at(l.chunk, p) group by j.status;
             continue;
         end if;
-        others := coalesce(array(select (o ->> 'place')::integer from jsonb_array_elements(r.others) o), '{}');
+        others := coalesce(array(select (o ->> 'at')::integer from jsonb_array_elements(r.others) o), '{}');
         going := coalesce(array(select g::integer from jsonb_array_elements_text(r.going) g), '{}');
         back := coalesce(array(select generate_series(g.lo, g.lo + g.n - 1) from jsonb_to_recordset(r.released) as g(lo integer, n integer)), '{}');
         if others <> '{}' or going <> '{}' then
@@ -376,7 +376,7 @@ begin
         continue when others = '{}';
         return query
         select l.token, l.chunk, l.queue, f.outcome, f.status, count(*)
-        from queue.finish((select jsonb_agg(o || jsonb_build_object('job', queue.job_at(l.chunk, (o ->> 'place')::integer), 'token', l.token))
+        from queue.finish((select jsonb_agg(o || jsonb_build_object('job', queue.job_at(l.chunk, (o ->> 'at')::integer), 'token', l.token))
                            from jsonb_array_elements(r.others) o)) f
         group by f.outcome, f.status;
     end loop;
