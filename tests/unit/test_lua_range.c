@@ -95,6 +95,48 @@ static void arguments_are_read_exactly(void)
     rig_free(&r);
 }
 
+static void add_value(depot_buf *out, unsigned *seed, int depth)
+{
+    static const char *const leaves[] = { "0", "-1", "12345678901234567", "999999999999999999", "-0.25", "1e-7", "true", "false", "null", "\"\"",
+                                          "\"plain\"", "\"a\\\"b\\\\\"", "\"\\u00e9\xc3\xa9\"", "\"[,]{:}\"", " 7 ", "\t[ ]\n", "{ }" };
+    int kind = depth > 4 ? 0 : rand_r(seed) % 4, n = rand_r(seed) % 4;
+
+    if (kind < 2) {
+        depot_buf_adds(out, leaves[(size_t)rand_r(seed) % DEPOT_N(leaves)]);
+        return;
+    }
+    depot_buf_adds(out, kind == 2 ? "[" : "{");
+    for (int i = 0; i < n; i++) {
+        depot_buf_adds(out, i == 0 ? "" : rand_r(seed) % 2 == 0 ? "," : " ,\n");
+        if (kind == 3) {
+            depot_buf_addf(out, "\"k%d\"%s", i, rand_r(seed) % 2 == 0 ? ":" : " : ");
+        }
+        add_value(out, seed, depth + 1);
+    }
+    depot_buf_adds(out, kind == 2 ? "]" : "}");
+}
+
+/* The short way gives what the parser gives. */
+static void any_arguments_are_read_as_by_the_parser(void)
+{
+    DEPOT_AUTO(depot_buf_free) depot_buf args = { 0 }, value = { 0 };
+    unsigned                             seed = (unsigned)depot_now_us();
+    rig                                  r;
+
+    printf("# seed %u\n", seed);
+    open_rig(&r, "", "", "local a, b = depot.json.encode(job.args[1]), depot.json.encode(depot.json.decode(job.args[2])) "
+                         "if a ~= b then error(a .. ' is not ' .. b) end return 1");
+    for (int i = 0; i < 200; i++) {
+        depot_buf_reset(&value);
+        add_value(&value, &seed, 0);
+        depot_json *text = depot_json_strn(r.arena, value.data, value.len);
+        depot_buf_addf(&args, "%s[%s,%s]", i == 0 ? "" : ",", value.data, depot_json_text(r.arena, text));
+    }
+    run_all(&r, args.data, 200, 5000);
+    ok(strncmp(r.answer.data, "begun 200 ended going", 21) == 0, r.message == NULL ? "all of 200" : r.message);
+    rig_free(&r);
+}
+
 static void each_job_ends_by_itself(void)
 {
     rig r;
@@ -292,6 +334,7 @@ int main(void)
     setenv("TAP_SECONDS", "120", 0);
     run(jobs_see_what_is_theirs);
     run(arguments_are_read_exactly);
+    run(any_arguments_are_read_as_by_the_parser);
     run(each_job_ends_by_itself);
     run(nothing_is_left_for_the_next);
     run(one_state_serves_many);
