@@ -398,8 +398,8 @@ run *run_new(engine *e, const run_spec *spec, depot_err *err)
     r->mode = spec->mode;
     r->handler = spec->mode == RUN_HANDLER ? find_handler(e, spec->name) : NULL;
     r->needs = r->handler == NULL ? NULL : r->handler->needs;
-    r->name = depot_strdup(r->arena, spec->name);
-    r->label = depot_strdup(r->arena, spec->label == NULL ? spec->name : spec->label);
+    r->name = r->handler != NULL ? r->handler->name : depot_strdup(r->arena, spec->name);
+    r->label = spec->label == NULL ? r->name : depot_strdup(r->arena, spec->label);
     r->started_us = depot_now_us();
     r->deadline_ms = depot_now_ms() + spec->timeout_ms;
     if (!parse_arg(r, spec, err)) {

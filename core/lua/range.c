@@ -146,11 +146,12 @@ static run *take_run(range *g, depot_err *err)
     r = run_new(g->engine, &spec, err);
     if (r != NULL) {
         r->range = g;
-        r->token = depot_strdup(r->arena, g->token);
+        r->token = r->token_text; /* nothing in the arena, which so takes no memory while thousands wait */
         r->members = g->job;
         r->job_id = r->id_text;
         r->label = r->label_text;
-        (void)snprintf(r->id_text, sizeof(r->id_text), "%s", g->job_id); /* an id: it fits */
+        (void)snprintf(r->id_text, sizeof(r->id_text), "%s", g->job_id); /* ids: they fit */
+        (void)snprintf(r->token_text, sizeof(r->token_text), "%s", g->token);
     }
     return r;
 }
@@ -358,7 +359,7 @@ bool engine_range(engine *e, const range_spec *spec, depot_err *err)
     *g = (range){ .engine = e, .arena = arena, .id = spec->id, .first = spec->first, .n = spec->n, .room = spec->room,
                   .timeout_ms = spec->timeout_ms, .until_ms = INT64_MAX };
     if (spec->n < 1 || spec->first < 0 || spec->first + spec->n > PLACES || spec->room < 1 ||
-        strlen(spec->job_id) != ID_LENGTH || spec->args == NULL) {
+        strlen(spec->job_id) != ID_LENGTH || strlen(spec->token) > ID_LENGTH || spec->args == NULL) {
         depot_arena_free(arena);
         free(g);
         return DEPOT_FAIL(err, BUG, "a range of %lld jobs from %lld on", (long long)spec->n, (long long)spec->first);

@@ -69,7 +69,7 @@ struct run {
     const char    *args_text;      /* of a job of a range: not read yet; NULL: they are, or it is none */
     size_t         args_len;
     depot_arena   *args_arena;
-    char           id_text[40], label_text[48];
+    char           id_text[40], label_text[48], token_text[40];
     bool           repeatable;     /* the state is as it was before the job: see again.c */
     bool           is_snoozed;     /* job:snooze was called: its error, if it ends the run, means that */
     int64_t        snooze_ms;
@@ -201,6 +201,9 @@ int         value_array(lua_State *L); /* depot.array(t) */
 /* ---- sandbox.c ---- */
 void sandbox_open(lua_State *L);    /* builds the environment; it becomes the state's globals */
 void sandbox_begin_run(lua_State *L); /* forgets what modules the run before had loaded, seeds math.random */
+/* The table at the top has members that are made when somebody asks: find(table, key) gives and keeps one, make_all(table) makes all of
+ * them, for who goes through it. */
+void sandbox_late(lua_State *L, lua_CFunction find, lua_CFunction make_all);
 /* The table at the top becomes read-only, as do all tables in it; a proxy takes its place. */
 void sandbox_seal(lua_State *L);
 bool sandbox_is_sealed(lua_State *L, int index);

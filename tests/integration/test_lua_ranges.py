@@ -16,7 +16,7 @@ depot.job("r.mixed") { timeout = "1500ms", max_attempts = 2, args = { n = { type
   if n % 10 == 1 then error("one") end
   if n % 10 == 2 then job:fail("OWN", "two", { retry = "no" }) end
   if n == 3 then while true do end end
-  if n == 4 then local t = {} while true do t[#t + 1] = ("x"):rep(100000) .. #t end end
+  if n == 4 then local s = ("x"):rep(1000000) while true do s = s .. s end end
   if n == 5 then depot.sleep(10) end
   if n == 6 and job.attempt == 1 then job:snooze("10ms") end
   return { n = n, attempt = job.attempt }

@@ -146,7 +146,7 @@ static void each_job_ends_by_itself(void)
              " if n == 1 then error('no') end"
              " if n == 2 then job:fail('OWN', 'mine', { retry = 'no' }) end"
              " if n == 3 then while true do end end"
-             " if n == 4 then local t = {} while true do t[#t + 1] = ('x'):rep(1000) .. #t end end"
+             " if n == 4 then local s = ('x'):rep(65536) while true do s = s .. s end end"
              " if n == 5 then job:snooze('1s') end"
              " if n == 6 then return function() end end"
              " if n == 7 then while true do pcall(depot.sleep, 10) end end"
@@ -255,7 +255,12 @@ static void large_results_are_told_in_parts(void)
     until_answered(&r);
     ok(r.answer.len < 5 << 20, "nor when all end at a time");
     rig_drain(&r);
-    is_int(r.ended, strtol(r.answer.data + strlen("begun "), NULL, 10) - 70, "the others tell theirs by themselves");
+    long told = 0, begun = strtol(r.answer.data + strlen("begun "), NULL, 10);
+    for (const char *at = r.answer.data; (at = strstr(at, "\"x")) != NULL; at++) {
+        told++;
+    }
+    ok(told > 0 && begun > 0, "some of them do");
+    is_int(r.ended, begun - told, "the others tell theirs by themselves");
     depot_buf_free(&args);
     rig_free(&r);
 }
