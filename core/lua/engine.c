@@ -360,19 +360,31 @@ vm *engine_take_vm(engine *e)
     return v;
 }
 
+/* What is short lies in the run itself: an arena for it would be most of what a waiting script costs here. */
+static const char *keep(run *r, char *place, size_t size, const char *text)
+{
+    size_t n = text == NULL ? 0 : strlen(text);
+
+    if (text == NULL || n >= size) {
+        return depot_strdup(r->arena, text);
+    }
+    return memcpy(place, text, n + 1);
+}
+
 static bool parse_arg(run *r, const run_spec *spec, depot_err *err)
 {
     if (spec->arg_len == 0) {
         return true;
     }
-    r->arg = depot_json_parse(r->arena, spec->arg, spec->arg_len, err);
+    r->args_arena = depot_arena_new();
+    r->arg = depot_json_parse(r->args_arena, spec->arg, spec->arg_len, err);
     if (r->arg == NULL) {
         return depot_wrap(err, "argument of %s", r->label);
     }
     if (r->mode == RUN_HANDLER) { /* nothing that the script has to see */
-        r->token = depot_strdup(r->arena, depot_json_get_str(r->arg, "token", NULL));
+        r->token = keep(r, r->token_text, sizeof(r->token_text), depot_json_get_str(r->arg, "token", NULL));
         depot_json_unset(r->arg, "token");
-        r->job_id = depot_strdup(r->arena, depot_json_get_str(r->arg, "id", NULL));
+        r->job_id = keep(r, r->id_text, sizeof(r->id_text), depot_json_get_str(r->arg, "id", NULL));
     }
     return true;
 }
@@ -399,7 +411,7 @@ run *run_new(engine *e, const run_spec *spec, depot_err *err)
     r->handler = spec->mode == RUN_HANDLER ? find_handler(e, spec->name) : NULL;
     r->needs = r->handler == NULL ? NULL : r->handler->needs;
     r->name = r->handler != NULL ? r->handler->name : depot_strdup(r->arena, spec->name);
-    r->label = spec->label == NULL ? r->name : depot_strdup(r->arena, spec->label);
+    r->label = spec->label == NULL ? r->name : keep(r, r->label_text, sizeof(r->label_text), spec->label);
     r->started_us = depot_now_us();
     r->deadline_ms = depot_now_ms() + spec->timeout_ms;
     if (!parse_arg(r, spec, err)) {

@@ -60,7 +60,7 @@ struct run {
     run_mode     mode;
     const char  *name, *label;
     const handler *handler; /* that runs; NULL: no handler does */
-    depot_json    *arg;     /* NULL: none */
+    depot_json    *arg;     /* in args_arena; NULL: none, or the job has it */
     const char    *job_id, *token; /* of the job that runs; NULL: none */
     struct range  *range;          /* whose job this is; NULL: of none, or it goes on by itself */
     run           *next_idle;      /* in the range's list of those that have ended a job and may run another */

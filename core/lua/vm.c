@@ -312,9 +312,8 @@ static bool check_args(run *r)
         return r->err.code == DEPOT_OK;
     }
     const depot_json *given = depot_json_get(r->arg, "args");
-    depot_arena      *arena = r->args_arena == NULL ? r->arena : r->args_arena;
-    depot_json       *copy = given == NULL ? depot_json_object(arena) : depot_json_pack(arena, "o", given);
-    if (!shape_fill(arena, r->handler->args, r->handler->args_extra, copy, &args, &r->err)) {
+    depot_json       *copy = given == NULL ? depot_json_object(r->args_arena) : depot_json_pack(r->args_arena, "o", given);
+    if (!shape_fill(r->args_arena, r->handler->args, r->handler->args_extra, copy, &args, &r->err)) {
         return false;
     }
     depot_json_set(r->arg, "args", args);
@@ -343,6 +342,8 @@ static int start_job(lua_State *L)
         end_badly(L, r, status);
         return 0;
     }
+    depot_arena_drop(&r->args_arena); /* the script has them; it may wait for long */
+    r->arg = NULL;
     return body_go_on(L, lua_pcallk(L, 1, 1, 1, PHASE_RUN, body_go_on), PHASE_RUN);
 }
 

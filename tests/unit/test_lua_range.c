@@ -200,6 +200,17 @@ static void one_state_serves_many(void)
     rig_free(&r);
 }
 
+static void a_state_is_small(void)
+{
+    rig r;
+
+    open_rig(&r, "", "", "depot.sleep(0.001) return collectgarbage('count') // 1");
+    run_all(&r, "1", 1, 1000);
+    const char *at = strchr(r.answer.data, '[');
+    ok(at != NULL && strtol(at + 1, NULL, 10) <= 16, "at most 16 KiB of Lua for a job that waits");
+    rig_free(&r);
+}
+
 static void those_that_wait_do_so_together(void)
 {
     rig     r;
@@ -343,6 +354,7 @@ int main(void)
     run(each_job_ends_by_itself);
     run(nothing_is_left_for_the_next);
     run(one_state_serves_many);
+    run(a_state_is_small);
     run(those_that_wait_do_so_together);
     run(what_takes_long_goes_on);
     run(one_computes_at_a_time);
