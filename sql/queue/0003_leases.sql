@@ -27,7 +27,8 @@ begin
     select worker_id into before from queue.dispatchers where instance = of_instance for update;
     if before <> worker then
         select array_agg(id) into lost
-        from (select id from queue.jobs where status = 'running' and locked_by = before for update skip locked) j;
+        from (select id from queue.jobs where status = 'running' and locked_by = before
+              and not exists (select from queue.chunk_leases l where l.token = lease_token) for update skip locked) j;
         perform queue.close_lost(lost, 'the daemon that worked on it was started anew');
         -- ranges may be a million jobs, too many for one statement: whoever reaps closes them bit by bit
         update queue.chunk_leases l set expires_at = '-infinity'
