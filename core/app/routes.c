@@ -255,7 +255,7 @@ static const depot_field worker_item[] = {
     { .name = "worker", .type = DEPOT_T_INT, .doc = "number" },
     { .name = "pid", .type = DEPOT_T_INT, .doc = "process" },
     { .name = "state", .type = DEPOT_T_STRING, .doc = "starting, ready, retiring, stopping" },
-    { .name = "running", .type = DEPOT_T_INT, .doc = "scripts under way" },
+    { .name = "running", .type = DEPOT_T_INT, .doc = "scripts under way; of a range of jobs, as many as may wait at a time" },
     { .name = "done", .type = DEPOT_T_INT, .doc = "scripts ended" },
     { .name = "rss_bytes", .type = DEPOT_T_INT, .doc = "resident memory" },
     { .name = "revision", .type = DEPOT_T_STRING, .doc = "of the set of scripts" },

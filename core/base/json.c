@@ -91,6 +91,31 @@ depot_json *depot_json_parse(depot_arena *arena, const char *text, size_t n, dep
     return own(arena, value);
 }
 
+const char *depot_json_item(const char **at, size_t *out_len)
+{
+    const char *p = *at + strspn(*at, " \t\r\n,"), *from = p;
+    int         depth = 0;
+
+    for (bool in_string = false; *p != '\0'; p++) {
+        if (in_string && *p == '\\' && p[1] != '\0') {
+            p++;
+        } else if (in_string) {
+            in_string = *p != '"';
+        } else if (*p == '"') {
+            in_string = true;
+        } else if (*p == '[' || *p == '{') {
+            depth++;
+        } else if (depth == 0 && (*p == ',' || *p == ']')) {
+            break;
+        } else if (*p == ']' || *p == '}') {
+            depth--;
+        }
+    }
+    *at = p;
+    *out_len = (size_t)(p - from);
+    return from;
+}
+
 /* ---- text ---- */
 
 static void write_string(depot_buf *out, const char *s, size_t n)

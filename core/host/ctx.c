@@ -287,6 +287,22 @@ bool depot_script_run(depot_ctx *ctx, const depot_script *script, uint64_t *out_
     return scripts_of(ctx)->run(script, out_id, err);
 }
 
+bool depot_script_run_range(depot_ctx *ctx, const depot_script_range *range, uint64_t *out_id, int64_t *out_room,
+                            depot_err *err)
+{
+    if (scripts_of(ctx) == NULL) {
+        return DEPOT_FAIL(err, UNAVAILABLE, "no script workers are running");
+    }
+    return scripts_of(ctx)->run_range(range, out_id, out_room, err);
+}
+
+void depot_script_enough(depot_ctx *ctx, uint64_t id)
+{
+    if (scripts_of(ctx) != NULL) {
+        scripts_of(ctx)->enough(id);
+    }
+}
+
 void depot_script_cancel(depot_ctx *ctx, uint64_t id)
 {
     if (scripts_of(ctx) != NULL) {

@@ -51,6 +51,8 @@ typedef struct host_env {
 
 typedef struct host_scripts {
     bool (*run)(const depot_script *script, uint64_t *out_id, depot_err *err);
+    bool (*run_range)(const depot_script_range *range, uint64_t *out_id, int64_t *out_room, depot_err *err);
+    void (*enough)(uint64_t id);
     void (*cancel)(uint64_t id);
     int64_t (*capacity)(void);
     void (*on_change)(void (*fn)(void *arg), void *arg);

@@ -269,11 +269,55 @@ static void set_path(lua_State *L, int root, const char *path)
     lua_pop(L, 2);
 }
 
-static void add_fns(lua_State *L, int root, const core_fn *fns, size_t n)
+/* Where a function's name goes on inside of the group; NULL: it is none of it. Without a group: of names without a dot. */
+static const char *name_in(const char *name, const char *group)
+{
+    size_t n = group == NULL ? 0 : strlen(group);
+
+    if (group == NULL) {
+        return strchr(name, '.') == NULL ? name : NULL;
+    }
+    return strncmp(name, group, n) == 0 && name[n] == '.' ? name + n + 1 : NULL;
+}
+
+static void add_fns(lua_State *L, int target, const char *group, const core_fn *fns, size_t n)
 {
     for (size_t i = 0; i < n; i++) {
-        lua_pushcfunction(L, fns[i].fn);
-        set_path(L, root, fns[i].name);
+        const char *name = name_in(fns[i].name, group);
+        if (name != NULL) {
+            lua_pushcfunction(L, fns[i].fn);
+            set_path(L, target, name);
+        }
+    }
+}
+
+static const struct {
+    const core_fn *fns;
+    const size_t  *n;
+    bool           offline;
+} lists[] = { { bind_core_fns, &bind_core_count, false },
+              { bind_db_fns, &bind_db_count, false },
+              { bind_http_fns, &bind_http_count, false },
+              { bind_test_fns, &bind_test_count, true } };
+
+/* All functions of the group into the table at `target`; methods of the job object are none. */
+static void add_group(lua_State *L, int target, const char *group)
+{
+    const engine *e = vm_of(L)->engine;
+
+    for (size_t i = 0; i < DEPOT_N(lists); i++) {
+        if (!lists[i].offline || e->opt.offline) {
+            add_fns(L, target, group, lists[i].fns, *lists[i].n);
+        }
+    }
+    for (size_t i = 0; i < e->n_bound; i++) {
+        const depot_lua_fn *row = e->bound[i].row;
+        const char         *name = (row->flags & DEPOT_LUA_JOB) != 0 ? NULL : name_in(row->name, group);
+        if (name != NULL) {
+            lua_pushlightuserdata(L, &e->bound[i]);
+            lua_pushcclosure(L, row->sql == NULL ? bind_call_fn : bind_sql_fn, 1);
+            set_path(L, target, name);
+        }
     }
 }
 
@@ -288,15 +332,8 @@ static int same_again(lua_State *L)
     return 1;
 }
 
-/* Upvalue 1: what every unknown name is. */
-static int unknown_name(lua_State *L)
-{
-    lua_pushvalue(L, lua_upvalueindex(1));
-    return 1;
-}
-
 /* Without plugins (--check) what they would add is not known: any name may be read, nothing of it be called. */
-static void add_anything(lua_State *L, int root)
+static void push_anything(lua_State *L)
 {
     lua_newtable(L);
     lua_createtable(L, 0, 3);
@@ -307,38 +344,65 @@ static void add_anything(lua_State *L, int root)
     lua_pushboolean(L, false);
     lua_setfield(L, -2, "__metatable");
     lua_setmetatable(L, -2);
-    lua_createtable(L, 0, 1);
-    lua_insert(L, -2);
-    lua_pushcclosure(L, unknown_name, 1);
-    lua_setfield(L, -2, "__index");
-    lua_setmetatable(L, root);
+}
+
+/* Stack: the real table of depot, a name that it does not have. */
+static int find_group(lua_State *L)
+{
+    const char *group = lua_type(L, 2) == LUA_TSTRING ? lua_tostring(L, 2) : "";
+
+    lua_newtable(L);
+    add_group(L, 3, group);
+    lua_pushnil(L);
+    if (lua_next(L, 3) == 0) {
+        lua_pushnil(L);
+        if (vm_of(L)->engine->opt.host == NULL) {
+            push_anything(L);
+        }
+        return 1;
+    }
+    lua_settop(L, 3);
+    sandbox_seal(L);
+    lua_pushvalue(L, 2);
+    lua_pushvalue(L, 3);
+    lua_rawset(L, 1);
+    return 1;
+}
+
+static void ask_for(lua_State *L, const char *name)
+{
+    const char *dot = strchr(name, '.');
+
+    if (dot != NULL) {
+        lua_pushlstring(L, name, (size_t)(dot - name));
+        lua_gettable(L, 1);
+        lua_pop(L, 1);
+    }
+}
+
+static int make_groups(lua_State *L)
+{
+    const engine *e = vm_of(L)->engine;
+
+    for (size_t i = 0; i < DEPOT_N(lists); i++) {
+        for (size_t f = 0; f < *lists[i].n; f++) {
+            ask_for(L, lists[i].fns[f].name);
+        }
+    }
+    for (size_t i = 0; i < e->n_bound; i++) {
+        if ((e->bound[i].row->flags & DEPOT_LUA_JOB) == 0) {
+            ask_for(L, e->bound[i].row->name);
+        }
+    }
+    return 0;
 }
 
 void bind_open(lua_State *L)
 {
-    const engine *e = vm_of(L)->engine;
-
     lua_newtable(L);
-    int root = lua_gettop(L);
-    add_fns(L, root, bind_core_fns, bind_core_count);
-    add_fns(L, root, bind_db_fns, bind_db_count);
-    add_fns(L, root, bind_http_fns, bind_http_count);
-    if (e->opt.offline) {
-        add_fns(L, root, bind_test_fns, bind_test_count);
-    }
-    for (size_t i = 0; i < e->n_bound; i++) {
-        const depot_lua_fn *row = e->bound[i].row;
-        if ((row->flags & DEPOT_LUA_JOB) != 0) {
-            continue; /* a method of the job object */
-        }
-        lua_pushlightuserdata(L, &e->bound[i]);
-        lua_pushcclosure(L, row->sql == NULL ? bind_call_fn : bind_sql_fn, 1);
-        set_path(L, root, e->bound[i].row->name);
-    }
+    add_group(L, lua_gettop(L), NULL);
     value_push_null(L);
-    lua_setfield(L, root, "null");
-    if (e->opt.host == NULL) {
-        add_anything(L, root);
-    }
+    lua_setfield(L, -2, "null");
+    sandbox_late(L, find_group, make_groups);
     bind_job_open(L);
 }

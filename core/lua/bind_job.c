@@ -180,7 +180,7 @@ static int job_snooze(lua_State *L)
     return fail_depot_fail(L);
 }
 
-void bind_job_open(lua_State *L)
+static void push_methods(lua_State *L)
 {
     static const luaL_Reg methods[] = {
         { "checkpoint", bind_sql_checkpoint }, { "fail", job_fail },      { "log", bind_job_log },
@@ -188,7 +188,6 @@ void bind_job_open(lua_State *L)
     };
     const engine *e = vm_of(L)->engine;
 
-    luaL_newmetatable(L, JOB_META);
     lua_newtable(L);
     luaL_setfuncs(L, methods, 0);
     for (size_t i = 0; i < e->n_bound; i++) {
@@ -199,16 +198,59 @@ void bind_job_open(lua_State *L)
             lua_setfield(L, -2, strchr(row->name, '.') + 1);
         }
     }
-    sandbox_seal(L);
+}
+
+/* Stack: the job, a name that is none of its members. The first time: from then on it is their table that is looked at, which no script
+ * gets hold of itself. */
+static int find_method(lua_State *L)
+{
+    lua_settop(L, 2);
+    luaL_getmetatable(L, JOB_META);
+    push_methods(L);
+    lua_pushvalue(L, -1);
+    lua_setfield(L, 3, "__index");
+    lua_pushvalue(L, 2);
+    lua_rawget(L, 4);
+    return 1;
+}
+
+void bind_job_open(lua_State *L)
+{
+    luaL_newmetatable(L, JOB_META);
+    lua_pushcfunction(L, find_method);
     lua_setfield(L, -2, "__index");
     lua_pushboolean(L, false);
     lua_setfield(L, -2, "__metatable");
     lua_pop(L, 1);
 }
 
+/* What the range says of all its jobs, and what is this one's own. */
+static void push_of_range(lua_State *L, run *r)
+{
+    const depot_json *value;
+    const char       *key;
+
+    lua_createtable(L, 0, (int)depot_json_len(r->members) + 2);
+    for (size_t it = 0; depot_json_next(r->members, &it, &key, &value);) {
+        value_push(L, value);
+        lua_setfield(L, -2, key);
+    }
+    lua_pushstring(L, r->job_id);
+    lua_setfield(L, -2, "id");
+    if (r->arg != NULL) {
+        value_push(L, depot_json_get(r->arg, "args"));
+    } else {
+        value_parse(L, r->args_text, r->args_len);
+    }
+    lua_setfield(L, -2, "args");
+    r->args_text = NULL;
+}
+
 void bind_job_push(lua_State *L, run *r)
 {
-    if (r->arg != NULL && depot_json_typeof(r->arg) == DEPOT_JSON_OBJECT) {
+    if (r->args_text != NULL) {
+        push_of_range(L, r);
+    } else if (r->arg != NULL && depot_json_typeof(r->arg) == DEPOT_JSON_OBJECT) {
         value_push(L, r->arg);
     } else {
         lua_newtable(L);

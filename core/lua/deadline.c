@@ -55,11 +55,13 @@ static void arm(deadline *d, int64_t us)
 }
 
 /* Which limit is over, or how long until the nearer one could be. CPU time never runs faster than the wall clock. */
-static kill_reason judge(const deadline *d, int64_t *out_left_us)
+static kill_reason judge(deadline *d, int64_t *out_left_us)
 {
     int64_t wall_left = d->wall_us - clock_us(CLOCK_MONOTONIC);
-    int64_t cpu_left = d->cpu_us - clock_us(CLOCK_THREAD_CPUTIME_ID);
+    int64_t cpu = clock_us(CLOCK_THREAD_CPUTIME_ID);
 
+    d->cpu_us = d->cpu_us == INT64_MAX ? cpu + d->cpu_max_us : d->cpu_us;
+    int64_t cpu_left = d->cpu_us - cpu;
     *out_left_us = wall_left < cpu_left ? wall_left : cpu_left;
     return wall_left <= 0 ? KILL_WALL : cpu_left <= 0 ? KILL_CPU : KILL_NONE;
 }
@@ -78,6 +80,7 @@ static void on_signal(int signal_number, siginfo_t *info, void *context)
     (void)signal_number;
     (void)context;
     if (reason == NULL) {
+        d->missed = 1;
         return;
     }
     atomic_signal_fence(memory_order_acquire);
@@ -126,6 +129,7 @@ void deadline_begin(deadline *d, const stretch *what)
 {
     int64_t left;
 
+    d->missed = 0;
     d->cpu_began_us = clock_us(CLOCK_THREAD_CPUTIME_ID);
     d->current = what->co;
     d->wall_us = what->wall_us;
@@ -141,6 +145,27 @@ void deadline_begin(deadline *d, const stretch *what)
         left = what->slice_us > 0 && what->slice_us < left ? what->slice_us : left;
     }
     arm(d, left);
+}
+
+void deadline_pause(deadline *d)
+{
+    d->reason = NULL;
+    atomic_signal_fence(memory_order_release);
+}
+
+void deadline_next(deadline *d, const stretch *what)
+{
+    deadline_pause(d);
+    d->current = what->co;
+    d->wall_us = what->wall_us;
+    d->cpu_max_us = what->cpu_max_us;
+    d->cpu_us = INT64_MAX;
+    atomic_signal_fence(memory_order_release);
+    d->reason = what->reason;
+    if (d->missed != 0) {
+        d->missed = 0;
+        arm(d, RESIGNAL_US);
+    }
 }
 
 int64_t deadline_end(deadline *d)

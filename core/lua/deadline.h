@@ -24,6 +24,8 @@ typedef struct deadline {
     int64_t wall_us;                        /* depot_now_us() at which it is over */
     int64_t cpu_us;                         /* CPU clock of the thread at which it is over */
     int64_t cpu_began_us;
+    int64_t cpu_max_us; /* of what runs, while cpu_us is not known yet: INT64_MAX */
+    volatile sig_atomic_t missed; /* the timer fired while nothing ran: it is not armed any more */
     int64_t slice_us; /* depot_now_us() from which others may have their turn; INT64_MAX: none wants one */
 } deadline;
 
@@ -39,6 +41,10 @@ typedef struct stretch {
 bool    deadline_init(deadline *d, depot_err *err) DEPOT_MUST_USE;
 void    deadline_fini(deadline *d);
 void    deadline_begin(deadline *d, const stretch *what);
+/* In place of an end and a begin: something else runs in the same slice. Costs no system call; its CPU time counts from when the timer
+ * finds it running. */
+void    deadline_next(deadline *d, const stretch *what);
+void    deadline_pause(deadline *d); /* nothing runs until deadline_next or _end: what ran may be freed */
 int64_t deadline_end(deadline *d); /* CPU microseconds since deadline_begin */
 
 /* The error value with which killed scripts are unwound: no script ever gets hold of it. */

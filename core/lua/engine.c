@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "lua/http.h"
-#include "lua/run.h"
+#include "lua/range.h"
 
 enum { IDLE_STATES_MAX = 64, TURN_MS = 500, ENGINE_SHARES = 4 /* all scripts together, in limits of one */ };
 
@@ -69,6 +69,7 @@ void run_free(run *r)
     depot_buf_free(&r->json);
     depot_buf_free(&r->trace);
     depot_arena_free(r->scratch_arena);
+    depot_arena_free(r->args_arena);
     depot_arena_free(r->arena);
     free(r);
 }
@@ -88,15 +89,10 @@ void engine_give_vm(engine *e, vm *v, bool good)
     e->idle = v;
 }
 
-static void run_end(run *r)
+void engine_unlink(run *r)
 {
     engine *e = r->engine;
 
-    op_orphan(r);
-    bind_db_end(r);
-    if (!r->ok && (r->killed != KILL_NONE || r->err.code == DEPOT_OK)) {
-        explain_kill(r);
-    }
     if (r->prev != NULL) {
         r->prev->next = r->next;
     } else {
@@ -106,28 +102,48 @@ static void run_end(run *r)
         r->next->prev = r->prev;
     }
     e->n_runs--;
+}
+
+depot_script_result engine_result(const run *r)
+{
+    return (depot_script_result){ .ok = r->ok,
+                                  .json = r->ok ? r->json.data : "null",
+                                  .err = r->err,
+                                  .where = r->ok ? "" : r->where,
+                                  .trace = r->ok || r->trace.data == NULL ? "" : r->trace.data,
+                                  .cpu_us = r->cpu_us,
+                                  .wall_us = depot_now_us() - r->started_us,
+                                  .snoozed = !r->ok && r->is_snoozed && strcmp(depot_err_id(&r->err), SNOOZED) == 0,
+                                  .delay_ms = r->snooze_ms };
+}
+
+static void run_end(run *r)
+{
+    engine *e = r->engine;
+
+    op_orphan(r);
+    bind_db_end(r);
+    if (!r->ok && (r->killed != KILL_NONE || r->err.code == DEPOT_OK)) {
+        explain_kill(r);
+    }
+    if (r->range != NULL && range_ended(r)) {
+        return;
+    }
+    engine_unlink(r);
     engine_give_vm(e, r->vm, r->killed == KILL_NONE);
     r->vm = NULL;
     r->ended = true;
     if (r->mode == RUN_DECLARE) {
         return; /* engine_load looks at it */
     }
-    depot_script_result res = { .ok = r->ok,
-                                .json = r->ok ? r->json.data : "null",
-                                .err = r->err,
-                                .where = r->ok ? "" : r->where,
-                                .trace = r->ok || r->trace.data == NULL ? "" : r->trace.data,
-                                .cpu_us = r->cpu_us,
-                                .wall_us = depot_now_us() - r->started_us,
-                                .snoozed = !r->ok && r->is_snoozed && strcmp(depot_err_id(&r->err), SNOOZED) == 0,
-                                .delay_ms = r->snooze_ms };
+    depot_script_result res = engine_result(r);
     e->opt.done(e->opt.arg, r->id, &res);
     run_free(r);
 }
 
 /* ---- steps ---- */
 
-static bool is_parked(const run *r)
+bool run_is_parked(const run *r)
 {
     return r->op != NULL || r->sliced;
 }
@@ -146,10 +162,10 @@ static run *overdue_run(const engine *e, int64_t now, int64_t *out_next_ms)
 {
     *out_next_ms = INT64_MAX;
     for (run *r = e->runs; r != NULL; r = r->next) {
-        if (is_parked(r) && r->deadline_ms <= now) {
+        if (run_is_parked(r) && r->deadline_ms <= now) {
             return r;
         }
-        if (is_parked(r) && r->deadline_ms < *out_next_ms) {
+        if (run_is_parked(r) && r->deadline_ms < *out_next_ms) {
             *out_next_ms = r->deadline_ms;
         }
     }
@@ -205,49 +221,117 @@ static void between_steps(engine *e)
     end_overdue(e);
 }
 
-/* Runs it until it waits, its slice is over, or it ends. */
-static int resume(run *r)
+static stretch stretch_of(run *r)
 {
-    engine       *e = r->engine;
+    const engine *e = r->engine;
     bool          may_slice = r->mode == RUN_HANDLER || r->mode == RUN_FILE;
-    const stretch what = {
+
+    return (stretch){
         .co = r->co,
         .reason = &r->killed,
         .wall_us = r->deadline_ms * 1000,
         .cpu_max_us = e->opt.cpu_max_ms * 1000 - r->cpu_since_wait_us,
         .slice_us = may_slice ? e->opt.slice_us : 0,
     };
-    int n;
+}
 
-    r->sliced = false;
-    deadline_begin(&e->deadline, &what);
-    int     status = lua_resume(r->co, r->vm->L, 0, &n);
-    int64_t cpu_us = deadline_end(&e->deadline);
+static int go_on(run *r)
+{
+    int n;
+    int status = lua_resume(r->co, r->vm->L, 0, &n);
+
     if (status == LUA_YIELD) {
         lua_pop(r->co, n);
     }
+    return status;
+}
+
+static void add_cpu(run *r, int64_t cpu_us)
+{
     r->cpu_us += cpu_us;
     r->cpu_since_wait_us = r->sliced ? r->cpu_since_wait_us + cpu_us : 0;
+}
+
+/* Runs it until it waits, its slice is over, or it ends. */
+static int resume(run *r)
+{
+    engine       *e = r->engine;
+    const stretch what = stretch_of(r);
+
+    if (r->sliced && r->range != NULL) {
+        range_sliced(r->range, -1);
+    }
+    r->sliced = false;
+    deadline_begin(&e->deadline, &what);
+    int status = go_on(r);
+    add_cpu(r, deadline_end(&e->deadline));
     return status;
+}
+
+/* It has given back control. false: it was resumed again meanwhile, to its end. */
+static bool look_after(run *r, int status)
+{
+    if (status != LUA_YIELD) {
+        run_end(r);
+    } else if (r->killed != KILL_NONE) {
+        interrupt(r, (kill_reason)r->killed); /* the deadline passed in the very moment of yielding */
+        return false;
+    } else if (run_is_parked(r)) {
+        if (r->sliced) {
+            turn_add(r);
+        }
+        if (r->sliced && r->range != NULL) {
+            range_sliced(r->range, 1);
+        }
+        if (r->deadline_ms < r->engine->wall_due_ms) {
+            arm_wall(r->engine);
+        }
+    } else {
+        run_end(r); /* cannot be: nobody else yields to us */
+    }
+    return true;
 }
 
 void engine_step(run *r)
 {
     engine *e = r->engine;
+    bool    is_of_range = r->range != NULL;
 
     e->nested++;
-    if (resume(r) != LUA_YIELD) {
-        run_end(r);
-    } else if (r->killed != KILL_NONE) {
-        interrupt(r, (kill_reason)r->killed); /* the deadline passed in the very moment of yielding */
-    } else if (is_parked(r)) {
-        if (r->sliced) {
-            turn_add(r);
-        }
-        arm_wall(e);
-    } else {
-        run_end(r); /* cannot be: nobody else yields to us */
+    (void)look_after(r, resume(r));
+    if (is_of_range) {
+        range_wake(e);
     }
+    if (--e->nested == 0) {
+        between_steps(e);
+    }
+}
+
+void engine_burst_begin(engine *e)
+{
+    e->nested++;
+}
+
+/* How long it computed is taken from the wall clock, which asks no kernel: nothing else was done meanwhile. */
+bool engine_burst(run *r, bool is_first)
+{
+    engine       *e = r->engine;
+    const stretch what = stretch_of(r);
+
+    if (is_first) {
+        deadline_begin(&e->deadline, &what);
+    } else {
+        deadline_next(&e->deadline, &what);
+    }
+    int status = go_on(r);
+    deadline_pause(&e->deadline);
+    add_cpu(r, depot_now_us() - r->started_us);
+    return look_after(r, status);
+}
+
+void engine_burst_end(engine *e)
+{
+    (void)deadline_end(&e->deadline); /* each run has its own figures */
     if (--e->nested == 0) {
         between_steps(e);
     }
@@ -276,19 +360,31 @@ vm *engine_take_vm(engine *e)
     return v;
 }
 
+/* What is short lies in the run itself: an arena for it would be most of what a waiting script costs here. */
+static const char *keep(run *r, char *place, size_t size, const char *text)
+{
+    size_t n = text == NULL ? 0 : strlen(text);
+
+    if (text == NULL || n >= size) {
+        return depot_strdup(r->arena, text);
+    }
+    return memcpy(place, text, n + 1);
+}
+
 static bool parse_arg(run *r, const run_spec *spec, depot_err *err)
 {
     if (spec->arg_len == 0) {
         return true;
     }
-    r->arg = depot_json_parse(r->arena, spec->arg, spec->arg_len, err);
+    r->args_arena = depot_arena_new();
+    r->arg = depot_json_parse(r->args_arena, spec->arg, spec->arg_len, err);
     if (r->arg == NULL) {
         return depot_wrap(err, "argument of %s", r->label);
     }
     if (r->mode == RUN_HANDLER) { /* nothing that the script has to see */
-        r->token = depot_strdup(r->arena, depot_json_get_str(r->arg, "token", NULL));
+        r->token = keep(r, r->token_text, sizeof(r->token_text), depot_json_get_str(r->arg, "token", NULL));
         depot_json_unset(r->arg, "token");
-        r->job_id = depot_strdup(r->arena, depot_json_get_str(r->arg, "id", NULL));
+        r->job_id = keep(r, r->id_text, sizeof(r->id_text), depot_json_get_str(r->arg, "id", NULL));
     }
     return true;
 }
@@ -314,8 +410,8 @@ run *run_new(engine *e, const run_spec *spec, depot_err *err)
     r->mode = spec->mode;
     r->handler = spec->mode == RUN_HANDLER ? find_handler(e, spec->name) : NULL;
     r->needs = r->handler == NULL ? NULL : r->handler->needs;
-    r->name = depot_strdup(r->arena, spec->name);
-    r->label = depot_strdup(r->arena, spec->label == NULL ? spec->name : spec->label);
+    r->name = r->handler != NULL ? r->handler->name : depot_strdup(r->arena, spec->name);
+    r->label = spec->label == NULL ? r->name : keep(r, r->label_text, sizeof(r->label_text), spec->label);
     r->started_us = depot_now_us();
     r->deadline_ms = depot_now_ms() + spec->timeout_ms;
     if (!parse_arg(r, spec, err)) {
@@ -353,24 +449,34 @@ bool engine_run(engine *e, const run_spec *spec, depot_err *err)
     return true;
 }
 
+static run *find_run(const engine *e, uint64_t id)
+{
+    run *r = e->runs;
+
+    while (r != NULL && !(run_is_parked(r) && (r->id == id || range_is(r->range, id)))) {
+        r = r->next;
+    }
+    return r;
+}
+
 void engine_cancel(engine *e, uint64_t id)
 {
-    for (run *r = e->runs; r != NULL; r = r->next) {
-        if (r->id == id && is_parked(r)) {
-            interrupt(r, KILL_CANCEL);
-            return;
-        }
+    run *r;
+
+    engine_enough(e, id);
+    while ((r = find_run(e, id)) != NULL) {
+        interrupt(r, KILL_CANCEL);
     }
 }
 
 size_t engine_running(const engine *e)
 {
-    return e->n_runs;
+    return e->n_runs + e->n_ranges;
 }
 
 bool engine_is_idle(const engine *e)
 {
-    return e->n_runs == 0 && e->n_busy == 0;
+    return engine_running(e) == 0 && e->n_busy == 0;
 }
 
 size_t engine_overdue(const engine *e)
@@ -444,6 +550,7 @@ bool engine_new(const engine_options *options, engine **out, depot_err *err)
     uv_unref((uv_handle_t *)e->wall);
     e->wall->data = e;
     turn_open(e);
+    range_open(e);
     *out = e;
     return true;
 }
@@ -462,6 +569,7 @@ void engine_free(engine *e)
     http_close(e);
     uv_close((uv_handle_t *)e->wall, free_handle);
     turn_close(e);
+    range_close(e);
     deadline_fini(&e->deadline);
     depot_arena_free(e->arena);
     free(e);

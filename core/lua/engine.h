@@ -29,6 +29,15 @@ typedef struct run_spec {
     int64_t     timeout_ms;
 } run_spec;
 
+/* Jobs of one type, which take turns in a few states. The job at a place has the run id `id` + 1 + place - first. */
+typedef struct range_spec {
+    uint64_t          id; /* not 0 */
+    const char       *name, *job_id, *token; /* see depot_script_range */
+    const depot_json *job;
+    const char       *args; /* ends in NUL */
+    int64_t           first, n, room, timeout_ms;
+} range_spec;
+
 typedef struct engine_options {
     uv_loop_t       *loop;
     host            *host;    /* its plugins' functions are offered; NULL: none */
@@ -42,6 +51,8 @@ typedef struct engine_options {
     size_t           log_max; /* bytes of log text per run */
     /* Called on the loop's thread, never from inside engine_run. res is valid during the call. */
     void (*done)(void *arg, uint64_t id, const depot_script_result *res);
+    /* The same for a range. Jobs that go on tell their end by `done`. */
+    void (*ranged)(void *arg, uint64_t id, const depot_range_result *res);
     void (*log)(void *arg, uint64_t id, depot_level level, const char *label, const char *where, const char *text,
                 size_t n, const char *fields_json);
     void (*beat)(void *arg); /* called about each 500 ms while scripts keep the loop from turning; NULL: not needed */
@@ -54,7 +65,9 @@ void engine_free(engine *e); /* no run is left, and the loop has run until engin
 
 /* Starts it; false: nothing was started and done is not called. */
 bool   engine_run(engine *e, const run_spec *spec, depot_err *err) DEPOT_MUST_USE;
-void   engine_cancel(engine *e, uint64_t id); /* ends with CANCELED, soon */
+bool   engine_range(engine *e, const range_spec *spec, depot_err *err) DEPOT_MUST_USE; /* the same */
+void   engine_enough(engine *e, uint64_t id); /* no more jobs of that range are to begin */
+void   engine_cancel(engine *e, uint64_t id); /* a run, or those of a range: ends with CANCELED, soon */
 size_t engine_running(const engine *e);
 bool   engine_is_idle(const engine *e); /* no runs, and no abandoned calls on the thread pool */
 size_t engine_overdue(const engine *e); /* abandoned calls that still occupy a thread 30 s past their deadline */

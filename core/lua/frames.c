@@ -1,30 +1,39 @@
 /* frames.c - what workers tell the daemon. On the supervisor's thread. */
 #include <signal.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "lua/grant.h"
+#include "lua/outcome.h"
 #include "lua/supervise.h"
 
 enum { FIELDS_MAX = 6 };
 
 /* ---- results ---- */
 
-static void read_result(depot_arena *arena, const depot_json *head, const char *text, size_t n,
-                        depot_script_result *out)
+/* Under the lock, which it gives back: the ticket is out of the list. */
+static void tell_room(worker_proc *w, bool was_full)
 {
-    out->ok = depot_json_get(head, "number") == NULL;
-    out->cpu_us = depot_json_get_int(head, "cpu_us", 0);
-    out->wall_us = depot_json_get_int(head, "wall_us", 0);
-    out->where = depot_json_get_str(head, "where", "");
-    out->trace = depot_json_get_str(head, "trace", "");
-    out->snoozed = depot_json_get(head, "delay_ms") != NULL;
-    out->delay_ms = depot_json_get_int(head, "delay_ms", 0);
-    out->json = out->ok ? depot_strndup(arena, text, n) : "null";
-    if (!out->ok) {
-        wire_get_err(head, &out->err);
+    scripts *s = w->scripts;
+    bool     has_room = was_full && supervise_capacity(s) > 0;
+    bool     may_end = w->state == WORKER_RETIRING && w->running == 0;
+
+    pthread_cond_broadcast(&s->changed);
+    pthread_mutex_unlock(&s->lock);
+    if (has_room) {
+        supervise_changed(s);
     }
+    if (may_end) {
+        supervise_tick(s);
+    }
+}
+
+static void log_unknown(const worker_proc *w)
+{
+    log_write("lua", DEPOT_LOG_ERROR, "worker.frame", "worker %llu tells the end of a script that it does not have",
+              (unsigned long long)w->number);
 }
 
 static void on_done(worker_proc *w, uint64_t id, const depot_script_result *res)
@@ -35,22 +44,80 @@ static void on_done(worker_proc *w, uint64_t id, const depot_script_result *res)
     bool    was_full = supervise_capacity(s) <= 0;
     ticket *t = supervise_take(w, id);
     w->done += t != NULL;
-    bool has_room = was_full && supervise_capacity(s) > 0;
-    bool may_end = w->state == WORKER_RETIRING && w->running == 0;
-    pthread_cond_broadcast(&s->changed);
     pthread_mutex_unlock(&s->lock);
     if (t == NULL) {
-        log_write("lua", DEPOT_LOG_ERROR, "worker.frame", "worker %llu tells the end of a script that it does not have",
-                  (unsigned long long)w->number);
+        log_unknown(w);
         return;
     }
     t->done(t->arg, res);
     free(t);
-    if (has_room) {
-        supervise_changed(s);
+    pthread_mutex_lock(&s->lock);
+    tell_room(w, was_full);
+}
+/* ---- ranges ---- */
+
+/* A job that goes on has a ticket of its own, which gets its arg once the range's has been told. */
+static void add_going(worker_proc *w, const ticket *range, const depot_range_going *going)
+{
+    ticket *t = depot_xalloc(sizeof(*t));
+
+    *t = (ticket){ .id = going->id, .started_ms = depot_now_ms(), .room = 1, .done = range->done };
+    t->deadline_ms = t->started_ms + range->timeout_ms;
+    (void)snprintf(t->label, sizeof(t->label), "the job at place %lld of %.40s", (long long)going->place, range->label); /* it fits */
+    supervise_add(w, t);
+    if (range->canceled) { /* that came too late for the range */
+        supervise_cancel(w, t);
     }
-    if (may_end) {
-        supervise_tick(s);
+}
+
+static ticket *find_ticket(const worker_proc *w, uint64_t id)
+{
+    ticket *t = w->tickets;
+
+    while (t != NULL && t->id != id) {
+        t = t->next;
+    }
+    return t;
+}
+
+static void end_range(worker_proc *w, ticket *t, depot_range_result *res)
+{
+    scripts *s = w->scripts;
+
+    pthread_mutex_lock(&s->lock);
+    bool was_full = supervise_capacity(s) <= 0;
+    (void)supervise_take(w, t->id); /* t itself */
+    for (size_t i = 0; i < res->n_going; i++) {
+        add_going(w, t, &res->going[i]);
+    }
+    w->done += (uint64_t)(res->begun - (int64_t)res->n_going);
+    pthread_mutex_unlock(&s->lock);
+    t->range_done(t->arg, res);
+    free(t);
+    pthread_mutex_lock(&s->lock);
+    for (size_t i = 0; i < res->n_going; i++) {
+        find_ticket(w, res->going[i].id)->arg = res->going[i].arg;
+    }
+    tell_room(w, was_full);
+}
+
+/* On this thread alone tickets are taken out, so that what was found stays. */
+static void on_ranged(worker_proc *w, uint64_t id, depot_arena *arena, const depot_json *head, const char *text, size_t n)
+{
+    scripts           *s = w->scripts;
+    depot_range_result res;
+    depot_err          err = { 0 };
+
+    pthread_mutex_lock(&s->lock);
+    ticket *t = find_ticket(w, id);
+    pthread_mutex_unlock(&s->lock);
+    if (t == NULL || t->range_done == NULL) {
+        log_unknown(w);
+    } else if (!outcome_range_read(arena, head, text, n, t->first, t->n, id, &res, &err)) {
+        log_err("lua", DEPOT_LOG_ERROR, "worker.frame", &err);
+        child_kill(&w->child, SIGKILL); /* what it did with the jobs, nobody knows */
+    } else {
+        end_range(w, t, &res);
     }
 }
 
@@ -181,8 +248,7 @@ static void on_beat(worker_proc *w, const depot_json *head)
     w->beat_ms = depot_now_ms();
     w->rss_bytes = depot_json_get_int(head, "rss_bytes", 0);
     if (depot_json_get_bool(head, "stuck", false) && w->state == WORKER_READY) {
-        w->state = WORKER_RETIRING; /* calls of ended scripts hold its threads: another one takes its place */
-        w->state_ms = w->beat_ms;
+        supervise_retire(w); /* calls of ended scripts hold its threads */
     }
     pthread_mutex_unlock(&s->lock);
 }
@@ -295,8 +361,11 @@ void supervise_frame(void *worker_ptr, const wire_frame *frame)
         on_beat(w, head);
         break;
     case WIRE_DONE:
-        read_result(arena, head, text, n, &res);
+        outcome_read(arena, head, text, n, &res);
         on_done(w, frame->id, &res);
+        break;
+    case WIRE_RANGED:
+        on_ranged(w, frame->id, arena, head, text, n);
         break;
     default:
         log_write("lua", DEPOT_LOG_ERROR, "worker.frame", "worker %llu sent a frame of type %d",

@@ -198,6 +198,7 @@ static int lib_require(lua_State *L)
     if (file == NULL) {
         return luaL_error(L, "there is no module '%s' below lib/ of the script folders", name);
     }
+    vm_of(L)->has_loaded = true;
     lua_pushvalue(L, 1);
     lua_pushlightuserdata(L, (void *)(uintptr_t)&loading_mark);
     lua_rawset(L, 2);
@@ -246,6 +247,7 @@ void lib_base_begin_run(lua_State *L)
 {
     lua_newtable(L);
     lua_rawsetp(L, LUA_REGISTRYINDEX, &loaded_key);
+    vm_of(L)->has_loaded = false;
 }
 
 const luaL_Reg lib_base[] = {

@@ -32,6 +32,7 @@ typedef struct vm {
     engine    *engine;
     run       *run; /* NULL: idle */
     size_t     used, max;
+    bool       has_loaded; /* a module was loaded since the script, or the job of a range, began */
     struct vm *next; /* idle ones */
 } vm;
 
@@ -59,8 +60,17 @@ struct run {
     run_mode     mode;
     const char  *name, *label;
     const handler *handler; /* that runs; NULL: no handler does */
-    depot_json    *arg;     /* NULL: none */
+    depot_json    *arg;     /* in args_arena; NULL: none, or the job has it */
     const char    *job_id, *token; /* of the job that runs; NULL: none */
+    struct range  *range;          /* whose job this is; NULL: of none, or it goes on by itself */
+    run           *next_idle;      /* in the range's list of those that have ended a job and may run another */
+    int64_t        place;          /* in the range */
+    const depot_json *members;     /* of the job object, besides id and args */
+    const char    *args_text;      /* of a job of a range: not read yet; NULL: they are, or it is none */
+    size_t         args_len;
+    depot_arena   *args_arena;
+    char           id_text[40], label_text[48], token_text[40];
+    bool           repeatable;     /* the state is as it was before the job: see again.c */
     bool           is_snoozed;     /* job:snooze was called: its error, if it ends the run, means that */
     int64_t        snooze_ms;
     const char *const *needs; /* capabilities that it has stated; NULL: none */
@@ -98,6 +108,10 @@ struct engine {
     run           *runs;
     run           *turn_first, *turn_last; /* scripts that want to go on */
     uv_idle_t     *turns;
+    struct range  *ranges;     /* in the order of their coming */
+    size_t         n_ranges;
+    uv_idle_t     *range_turns;
+    uv_timer_t    *range_timer; /* fires when the next range is to answer */
     size_t         n_runs;
     size_t         n_busy;      /* calls on the thread pool, timers, statements: what the loop still holds */
     struct depot_call *orphans; /* calls whose script has ended */
@@ -117,12 +131,19 @@ run *vm_run(lua_State *L); /* the script that runs in this state; raises if none
 bool vm_push_file(lua_State *L, const source *file);
 /* Starts a coroutine for the run on the state; its body is on the coroutine's stack afterwards. */
 bool vm_prepare(vm *v, run *r, depot_err *err);
+/* The run has ended without a fault and gets another job of its range: its coroutine is ready to be resumed again. */
+void vm_again(run *r);
 bool vm_reset(vm *v); /* after a run: false if the state is not worth keeping */
 void vm_declare(lua_State *L); /* the function on top is what the wanted handler runs; pops it */
 /* Where the innermost Lua function stands, "handlers/store.lua:12"; "" if none is active. */
 void vm_place(lua_State *L, char *out, size_t size);
 /* Raises if the script is to end: called by every C function that loops, and after every protected call. */
 void vm_check(lua_State *L);
+
+/* ---- again.c ---- */
+/* The function on top is what a handler's job calls. Can it be called again, as if its file had run anew? Stays on the stack. */
+bool again_look(lua_State *L);
+void again_restore(lua_State *L); /* between two jobs */
 
 /* ---- wait.c ---- */
 /* Leaves a C function to wait: return run_wait(L, o); o must have been started. Gives what o's push gives. */
@@ -144,6 +165,13 @@ void turn_remove(run *r); /* no-op if it is not in the list */
 run *run_new(engine *e, const run_spec *spec, depot_err *err); /* NULL: failed; engine_step starts it */
 void run_free(run *r); /* only one that engine_step has ended in RUN_DECLARE: others free themselves */
 void engine_step(run *r);
+/* Several runs one after the other in one slice. is_first: of them. false: the slice is over, whatever the clock says. */
+void engine_burst_begin(engine *e);
+bool engine_burst(run *r, bool is_first);
+void engine_burst_end(engine *e);
+void engine_unlink(run *r); /* out of the engine's list */
+depot_script_result engine_result(const run *r); /* of one that has ended; points into it */
+bool run_is_parked(const run *r); /* it has begun, and waits for something or for its turn */
 vm  *engine_take_vm(engine *e); /* NULL: no memory */
 void engine_give_vm(engine *e, vm *v, bool good);
 void engine_drop_idle(engine *e); /* closes the states that nobody uses */
@@ -163,14 +191,19 @@ void        value_open(lua_State *L);                          /* depot.null and
 void        value_push(lua_State *L, const depot_json *value); /* null becomes depot.null */
 /* Both raise: arena and out belong to the run or to an op. */
 depot_json *value_json(lua_State *L, int index, depot_arena *arena);
+void        value_parse(lua_State *L, const char *text, size_t n); /* pushes it; raises BAD_PAYLOAD */
 void        value_encode(lua_State *L, int index, depot_buf *out, size_t max);
 void        value_push_null(lua_State *L);
+void        value_mark_array(lua_State *L); /* the table on top came from a JSON array */
 bool        value_is_null(lua_State *L, int index);
 int         value_array(lua_State *L); /* depot.array(t) */
 
 /* ---- sandbox.c ---- */
 void sandbox_open(lua_State *L);    /* builds the environment; it becomes the state's globals */
 void sandbox_begin_run(lua_State *L); /* forgets what modules the run before had loaded, seeds math.random */
+/* The table at the top has members that are made when somebody asks: find(table, key) gives and keeps one, make_all(table) makes all of
+ * them, for who goes through it. */
+void sandbox_late(lua_State *L, lua_CFunction find, lua_CFunction make_all);
 /* The table at the top becomes read-only, as do all tables in it; a proxy takes its place. */
 void sandbox_seal(lua_State *L);
 bool sandbox_is_sealed(lua_State *L, int index);

@@ -39,7 +39,34 @@ static const library libraries[] = {
     { "coroutine", NULL, NULL, 0, lib_coroutine },
 };
 
-static const char sealed_key = 's', seed_key = 'r';
+static const char seed_key = 'r', late_key = 't';
+
+/* ---- tables of which parts are made when a script first asks for them: most scripts use little of what there is ---- */
+
+void sandbox_late(lua_State *L, lua_CFunction find, lua_CFunction make_all)
+{
+    lua_createtable(L, 0, 2);
+    lua_pushcfunction(L, find);
+    lua_setfield(L, -2, "__index");
+    lua_pushcfunction(L, make_all);
+    lua_rawsetp(L, -2, &late_key);
+    lua_setmetatable(L, -2);
+}
+
+/* The table is on top. */
+static void make_all(lua_State *L)
+{
+    if (!lua_getmetatable(L, -1)) {
+        return;
+    }
+    if (lua_rawgetp(L, -1, &late_key) == LUA_TFUNCTION) {
+        lua_pushvalue(L, -3);
+        lua_call(L, 1, 0);
+        lua_pop(L, 1);
+    } else {
+        lua_pop(L, 2);
+    }
+}
 
 /* ---- read-only tables: an empty table in front, whose metatable leads to the real one ---- */
 
@@ -61,13 +88,15 @@ static int sealed_next(lua_State *L)
 
 static int sealed_pairs(lua_State *L)
 {
-    lua_pushvalue(L, lua_upvalueindex(1));
+    luaL_getmetafield(L, 1, "__index");
+    make_all(L);
     lua_pushcclosure(L, sealed_next, 1);
     lua_pushvalue(L, 1);
     lua_pushnil(L);
     return 3;
 }
 
+/* No script gets hold of that function, to make a table of its own look like one. */
 bool sandbox_is_sealed(lua_State *L, int index)
 {
     bool sealed;
@@ -75,8 +104,9 @@ bool sandbox_is_sealed(lua_State *L, int index)
     if (!lua_getmetatable(L, index)) {
         return false;
     }
-    lua_rawgetp(L, -1, &sealed_key);
-    sealed = lua_toboolean(L, -1);
+    lua_pushliteral(L, "__pairs");
+    lua_rawget(L, -2);
+    sealed = lua_tocfunction(L, -1) == sealed_pairs;
     lua_pop(L, 2);
     return sealed;
 }
@@ -85,18 +115,15 @@ bool sandbox_is_sealed(lua_State *L, int index)
 static void seal_one(lua_State *L)
 {
     lua_newtable(L);
-    lua_createtable(L, 0, 5);
+    lua_createtable(L, 0, 4);
     lua_pushvalue(L, -3);
     lua_setfield(L, -2, "__index");
     lua_pushcfunction(L, refuse_write);
     lua_setfield(L, -2, "__newindex");
-    lua_pushvalue(L, -3);
-    lua_pushcclosure(L, sealed_pairs, 1);
+    lua_pushcfunction(L, sealed_pairs);
     lua_setfield(L, -2, "__pairs");
     lua_pushboolean(L, false);
     lua_setfield(L, -2, "__metatable");
-    lua_pushboolean(L, true);
-    lua_rawsetp(L, -2, &sealed_key);
     lua_setmetatable(L, -2);
     lua_remove(L, -2);
 }
@@ -127,11 +154,6 @@ static int refuse_global(lua_State *L)
     return luaL_error(L, "variable '%s' is not declared: write local", luaL_tolstring(L, 2, NULL));
 }
 
-static int refuse_undefined(lua_State *L)
-{
-    return luaL_error(L, "there is no variable '%s'", luaL_tolstring(L, 2, NULL));
-}
-
 /* Stack: the library's own table on top. Adds the listed names to the table at `target`. */
 static void take_names(lua_State *L, const library *lib, int target)
 {
@@ -144,14 +166,9 @@ static void take_names(lua_State *L, const library *lib, int target)
     }
 }
 
-static void add_library(lua_State *L, const library *lib, int env)
+/* Its names, into the table at `target`. */
+static void add_library(lua_State *L, const library *lib, int target)
 {
-    int target = env;
-
-    if (lib->name != NULL) {
-        lua_newtable(L);
-        target = lua_gettop(L);
-    }
     if (lib->open != NULL) {
         lua_pushcfunction(L, lib->open);
         lua_call(L, 0, 1);
@@ -163,79 +180,122 @@ static void add_library(lua_State *L, const library *lib, int env)
         luaL_setfuncs(L, lib->own, 0);
         lua_pop(L, 1);
     }
-    if (lib->name != NULL) {
-        lua_setfield(L, env, lib->name);
+}
+
+/* The table on top is where Lua looks for the names of functions in messages and tracebacks. Scripts cannot get at it. */
+static void name_functions(lua_State *L, const char *name)
+{
+    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
+    lua_pushvalue(L, -2);
+    lua_setfield(L, -2, name);
+    lua_pop(L, 1);
+}
+
+static void seed(lua_State *L)
+{
+    uint64_t numbers[2];
+
+    if (lua_rawgetp(L, LUA_REGISTRYINDEX, &seed_key) == LUA_TNIL) {
+        lua_pop(L, 1); /* nobody has asked for a number yet */
+        return;
     }
+    depot_random(numbers, sizeof(numbers));
+    lua_pushinteger(L, (lua_Integer)numbers[0]);
+    lua_pushinteger(L, (lua_Integer)numbers[1]);
+    lua_call(L, 2, 0);
+}
+
+/* Pushes the library's table, and makes it a member of the environment's. */
+static void open_library(lua_State *L, const library *lib, int env)
+{
+    lua_newtable(L);
+    add_library(L, lib, lua_gettop(L));
+    name_functions(L, lib->name);
+    if (lib->open == luaopen_math) {
+        lua_getfield(L, -1, "randomseed");
+        lua_rawsetp(L, LUA_REGISTRYINDEX, &seed_key);
+        seed(L);
+    }
+    sandbox_seal(L);
+    lua_pushstring(L, lib->name);
+    lua_pushvalue(L, -2);
+    lua_rawset(L, env);
+}
+
+/* Stack: the environment's real table, a name that it does not have. */
+static int find_library(lua_State *L)
+{
+    const char *name = luaL_tolstring(L, 2, NULL);
+
+    for (size_t i = 0; i < DEPOT_N(libraries); i++) {
+        if (libraries[i].name != NULL && strcmp(libraries[i].name, name) == 0) {
+            open_library(L, &libraries[i], 1);
+            return 1;
+        }
+    }
+    return luaL_error(L, "there is no variable '%s'", name);
+}
+
+static int open_libraries(lua_State *L)
+{
+    for (size_t i = 0; i < DEPOT_N(libraries); i++) {
+        if (libraries[i].name != NULL) {
+            lua_getfield(L, 1, libraries[i].name);
+            lua_pop(L, 1);
+        }
+    }
+    return 0;
+}
+
+/* A text's method, when `string` has not been asked for yet. From then on it is the sandbox's table that is looked at. */
+static int find_method(lua_State *L)
+{
+    lua_pushglobaltable(L);
+    lua_getfield(L, -1, "string");
+    lua_getmetatable(L, 1);
+    lua_pushvalue(L, -2);
+    lua_setfield(L, -2, "__index");
+    lua_pop(L, 1);
+    lua_pushvalue(L, 2);
+    lua_gettable(L, -2);
+    return 1;
 }
 
 /* Methods of texts are the sandbox's string functions. */
-static void set_string_methods(lua_State *L, int env)
+static void set_string_methods(lua_State *L)
 {
     lua_pushliteral(L, "");
     lua_getmetatable(L, -1);
-    lua_getfield(L, env, "string");
+    lua_pushcfunction(L, find_method);
     lua_setfield(L, -2, "__index");
     lua_pushboolean(L, false);
     lua_setfield(L, -2, "__metatable");
     lua_pop(L, 2);
 }
 
-/* Where Lua looks for the names of functions in messages and tracebacks. Scripts cannot get at it. */
-static void name_functions(lua_State *L, int env)
-{
-    luaL_getsubtable(L, LUA_REGISTRYINDEX, LUA_LOADED_TABLE);
-    lua_pushvalue(L, env);
-    lua_setfield(L, -2, LUA_GNAME);
-    lua_pushnil(L);
-    while (lua_next(L, env) != 0) {
-        if (lua_istable(L, -1)) {
-            lua_pushvalue(L, -2);
-            lua_pushvalue(L, -2);
-            lua_settable(L, -5);
-        }
-        lua_pop(L, 1);
-    }
-    lua_pop(L, 1);
-}
-
 void sandbox_open(lua_State *L)
 {
     lua_newtable(L);
     int env = lua_gettop(L);
-    /* luaopen_base writes into the globals: a table that is thrown away below */
-    for (size_t i = 0; i < DEPOT_N(libraries); i++) {
-        add_library(L, &libraries[i], env);
-    }
-    lua_getfield(L, env, "math");
-    lua_getfield(L, -1, "randomseed");
-    lua_rawsetp(L, LUA_REGISTRYINDEX, &seed_key);
-    lua_pop(L, 1);
+    add_library(L, &libraries[0], env); /* it writes into the globals: a table that is thrown away below */
+    lua_pushcfunction(L, luaopen_string); /* for what it makes texts able to, such as arithmetic */
+    lua_call(L, 0, 0);
     bind_open(L);
     lua_setfield(L, env, "depot");
-    lua_createtable(L, 0, 1); /* reading what is not there */
-    lua_pushcfunction(L, refuse_undefined);
-    lua_setfield(L, -2, "__index");
-    lua_setmetatable(L, env);
-    name_functions(L, env);
+    name_functions(L, LUA_GNAME);
+    sandbox_late(L, find_library, open_libraries);
     sandbox_seal(L);
-    env = lua_gettop(L);
     lua_getmetatable(L, env); /* a better text than for other tables */
     lua_pushcfunction(L, refuse_global);
     lua_setfield(L, -2, "__newindex");
     lua_pop(L, 1);
-    set_string_methods(L, env);
+    set_string_methods(L);
     lua_rawseti(L, LUA_REGISTRYINDEX, LUA_RIDX_GLOBALS);
     lua_gc(L, LUA_GCCOLLECT, 0);
 }
 
 void sandbox_begin_run(lua_State *L)
 {
-    uint64_t seed[2];
-
     lib_base_begin_run(L);
-    depot_random(seed, sizeof(seed));
-    lua_rawgetp(L, LUA_REGISTRYINDEX, &seed_key);
-    lua_pushinteger(L, (lua_Integer)seed[0]);
-    lua_pushinteger(L, (lua_Integer)seed[1]);
-    lua_call(L, 2, 0);
+    seed(L);
 }

@@ -10,6 +10,7 @@
 #include "lua/supervise.h"
 
 enum { TICK_MS = 200, WAIT_READY_MS = 70000, CANCEL_MS = 2000, END_MS = 8000, ARG_BYTES_MAX = 16 << 20 };
+enum { RANGE_MOST_MS = 120000 /* until its worker gets at it, behind others, and a second */ };
 enum { EMITTERS = 4, EMISSIONS_MAX = 1024 };
 
 /* One per process, see scripts.h. Set by scripts_start before anybody can call the rest, never unset. */
@@ -125,9 +126,8 @@ static uint64_t hand_over(scripts *s, worker_proc *w, const char *kind, const ch
     t->done = script->done;
     t->arg = script->done_arg;
     memcpy(t->label, label, text_utf8_cut(label, strlen(label), sizeof(t->label) - 1));
-    t->next = w->tickets;
-    w->tickets = t;
-    w->running++;
+    t->room = 1;
+    supervise_add(w, t);
     channel_send(w->channel, WIRE_RUN, t->id,
                  depot_json_pack(arena, "{s:s, s:s, s:s, s:I}", "kind", kind, "name", name, "label", label, "deadline_ms",
                                  t->deadline_ms), arg, strlen(arg));
@@ -177,16 +177,55 @@ bool scripts_eval(const char *expression, const char *arg_json, int64_t timeout_
     return run_kind("eval", expression, &script, NULL, err);
 }
 
-/* Under the lock. */
-static void cancel_one(worker_proc *w, ticket *t)
-{
-    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+/* ---- ranges ---- */
 
-    t->canceled = true;
-    channel_send(w->channel, WIRE_CANCEL, t->id, depot_json_object(arena), NULL, 0);
+/* Under the lock. Half of what the worker has room for, so that others find some too. */
+static uint64_t hand_over_range(scripts *s, worker_proc *w, const depot_script_range *range, const depot_json *job, depot_arena *arena)
+{
+    int64_t free_room = w->gen->opt.concurrency - (int64_t)w->running;
+    int64_t room = free_room / 2 < 1 ? 1 : free_room / 2 < range->n ? free_room / 2 : range->n;
+    ticket *t = depot_xalloc(sizeof(*t));
+
+    *t = (ticket){ .id = s->last_id + 1, .started_ms = depot_now_ms(), .room = (size_t)room, .done = range->job_done,
+                   .range_done = range->done, .arg = range->done_arg, .first = range->first, .n = range->n };
+    t->timeout_ms = timeout_of(s, "handler", range->handler, range->timeout_ms);
+    t->deadline_ms = t->started_ms + RANGE_MOST_MS + t->timeout_ms;
+    (void)snprintf(t->label, sizeof(t->label), "%s", range->id); /* an id: it fits */
+    s->last_id += (uint64_t)range->n + 1;
+    supervise_add(w, t);
+    channel_send(w->channel, WIRE_RANGE, t->id,
+                 depot_json_pack(arena, "{s:s, s:s, s:s, s:o, s:I, s:I, s:I, s:I}", "name", range->handler, "job_id", range->id,
+                                 "token", range->token, "job", job, "first", range->first, "n", range->n, "room", room,
+                                 "timeout_ms", t->timeout_ms),
+                 range->args, range->args_len);
+    return t->id;
 }
 
-static void cancel(uint64_t id)
+static bool run_range(const depot_script_range *range, uint64_t *out_id, int64_t *out_room, depot_err *err)
+{
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    scripts                                  *s = the_scripts;
+    const depot_json                         *job = depot_json_parse(arena, range->job, strlen(range->job), err);
+
+    if (job == NULL) {
+        return depot_wrap(err, "members of the jobs of type %s", range->handler);
+    }
+    if (range->args_len > ARG_BYTES_MAX) {
+        return DEPOT_FAIL(err, TOO_LARGE, "the arguments of jobs of type %s are larger than %d bytes", range->handler, ARG_BYTES_MAX);
+    }
+    pthread_mutex_lock(&s->lock);
+    worker_proc *w = s->stopping ? NULL : least_busy(s);
+    if (w != NULL) {
+        *out_id = hand_over_range(s, w, range, job, arena);
+        *out_room = (int64_t)w->tickets->room;
+    }
+    pthread_mutex_unlock(&s->lock);
+    return w != NULL || DEPOT_FAIL(err, UNAVAILABLE, "no script worker is free for %s", range->handler);
+}
+
+/* ---- what was handed over is to end ---- */
+
+static void tell(uint64_t id, void (*what)(worker_proc *w, ticket *t))
 {
     scripts *s = the_scripts;
 
@@ -194,11 +233,21 @@ static void cancel(uint64_t id)
     for (worker_proc *w = s->procs; w != NULL; w = w->next) {
         for (ticket *t = w->tickets; t != NULL; t = t->next) {
             if (t->id == id) {
-                cancel_one(w, t);
+                what(w, t);
             }
         }
     }
     pthread_mutex_unlock(&s->lock);
+}
+
+static void cancel(uint64_t id)
+{
+    tell(id, supervise_cancel);
+}
+
+static void enough(uint64_t id)
+{
+    tell(id, supervise_enough);
 }
 
 static int64_t capacity(void)
@@ -326,7 +375,7 @@ void scripts_stop(int64_t grace_ms)
     if (!wait_for_none(s, false, grace_ms)) {
         for (worker_proc *w = s->procs; w != NULL; w = w->next) {
             for (ticket *t = w->tickets; t != NULL; t = t->next) {
-                cancel_one(w, t);
+                supervise_cancel(w, t);
             }
         }
         (void)wait_for_none(s, false, CANCEL_MS); /* those that are left lose their worker */
@@ -346,7 +395,7 @@ void scripts_stop(int64_t grace_ms)
     s->gen = NULL;
 }
 
-static const host_scripts operations = { .run = run, .cancel = cancel, .capacity = capacity, .on_change = on_change,
+static const host_scripts operations = { .run = run, .run_range = run_range, .enough = enough, .cancel = cancel, .capacity = capacity, .on_change = on_change,
                                          .handler_find = handler_find, .handler_next = handler_next };
 
 bool scripts_start(host *h, const scripts_options *options, const host_scripts **out, depot_err *err)

@@ -50,11 +50,44 @@ ticket *supervise_take(worker_proc *w, uint64_t id)
         if ((*at)->id == id) {
             ticket *t = *at;
             *at = t->next;
-            w->running--;
+            w->running -= t->room;
             return t;
         }
     }
     return NULL;
+}
+
+void supervise_add(worker_proc *w, ticket *t)
+{
+    t->next = w->tickets;
+    w->tickets = t;
+    w->running += t->room;
+}
+
+void supervise_cancel(worker_proc *w, ticket *t)
+{
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+
+    t->canceled = true;
+    channel_send(w->channel, WIRE_CANCEL, t->id, depot_json_object(arena), NULL, 0);
+}
+
+void supervise_enough(worker_proc *w, ticket *t)
+{
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+
+    channel_send(w->channel, WIRE_ENOUGH, t->id, depot_json_object(arena), NULL, 0);
+}
+
+void supervise_retire(worker_proc *w)
+{
+    w->state = WORKER_RETIRING;
+    w->state_ms = depot_now_ms();
+    for (ticket *t = w->tickets; t != NULL; t = t->next) {
+        if (t->range_done != NULL) { /* its other jobs are for the new scripts */
+            supervise_enough(w, t);
+        }
+    }
 }
 
 void supervise_changed(scripts *s)
@@ -84,7 +117,12 @@ static void lose(const worker_proc *w, const ticket *t, int64_t now)
         (void)DEPOT_FAIL(&res.err, WORKER_LOST, "the worker (process %d) ended while %s ran in it", (int)w->pid,
                          t->label);
     }
-    t->done(t->arg, &res);
+    if (t->range_done != NULL) {
+        depot_range_result all = { .err = res.err };
+        t->range_done(t->arg, &all);
+    } else {
+        t->done(t->arg, &res);
+    }
 }
 
 static void log_end(const worker_proc *w, int status)
@@ -315,7 +353,7 @@ static void look_at(scripts *s, worker_proc *w, int64_t now)
     }
     bool obsolete = w->gen != s->gen && w->gen != s->candidate;
     if (w->state == WORKER_READY && (obsolete || s->stopping)) {
-        set_state(w, WORKER_RETIRING);
+        supervise_retire(w);
     }
     if (w->state == WORKER_RETIRING && w->running == 0) {
         stop_worker(w);

@@ -26,14 +26,17 @@ typedef struct generation {
     size_t          refs;
 } generation;
 
-/* A script under way in a worker. */
+/* A script, or a range of jobs, under way in a worker. */
 typedef struct ticket {
     uint64_t id;
     int64_t  started_ms, deadline_ms;
     bool     canceled;
+    size_t   room; /* how much of the worker's it takes */
     void (*done)(void *arg, const depot_script_result *res);
+    void (*range_done)(void *arg, depot_range_result *res); /* of a range; its jobs' is `done` */
     void          *arg;
-    char           label[64];
+    int64_t        first, n, timeout_ms; /* of a range */
+    char           label[96];
     struct ticket *next;
 } ticket;
 
@@ -48,7 +51,7 @@ typedef struct worker_proc {
     channel            *channel;
     worker_state        state;
     ticket             *tickets;
-    size_t              running;
+    size_t              running; /* the room of all tickets */
     uint64_t            done;
     int64_t             started_ms, beat_ms, state_ms; /* when it got into its state */
     int64_t             rss_bytes;
@@ -90,6 +93,10 @@ void supervise_frame(void *worker_ptr, const wire_frame *frame);
 
 /* ---- under the lock ---- */
 int64_t supervise_capacity(const scripts *s);
+void    supervise_add(worker_proc *w, ticket *t);
+void    supervise_cancel(worker_proc *w, ticket *t);
+void    supervise_enough(worker_proc *w, ticket *t); /* no more jobs of that range are to begin */
+void    supervise_retire(worker_proc *w);            /* another one takes its place; it ends what it runs */
 ticket *supervise_take(worker_proc *w, uint64_t id); /* out of the list; NULL: it is not there */
 void    generation_release(generation *g);
 

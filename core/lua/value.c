@@ -62,6 +62,11 @@ int value_array(lua_State *L)
     return 1;
 }
 
+void value_mark_array(lua_State *L)
+{
+    luaL_setmetatable(L, ARRAY_META);
+}
+
 void value_push(lua_State *L, const depot_json *value)
 {
     const depot_json *member;
@@ -93,7 +98,7 @@ void value_push(lua_State *L, const depot_json *value)
             value_push(L, depot_json_at(value, i));
             lua_rawseti(L, -2, (lua_Integer)i + 1);
         }
-        luaL_setmetatable(L, ARRAY_META);
+        value_mark_array(L);
         break;
     case DEPOT_JSON_OBJECT:
         lua_createtable(L, 0, (int)depot_json_len(value));

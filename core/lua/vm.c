@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lua/run.h"
+#include "lua/range.h"
 #include "lua/shape.h"
 
 static const char compiled_key = 'c', declared_key = 'd';
@@ -19,6 +19,7 @@ static bool may_grow(const vm *v, size_t more)
         return false;
     }
     if (e->used + more > e->used_max) {
+        range_drop_idle(e);
         engine_drop_idle(e);
     }
     return e->used + more <= e->used_max;
@@ -287,21 +288,63 @@ static void end_well(lua_State *L, run *r)
     }
 }
 
+static bool parse_args(run *r)
+{
+    depot_json *args;
+
+    depot_arena_free(r->args_arena);
+    r->args_arena = depot_arena_new();
+    args = depot_json_parse(r->args_arena, r->args_text, r->args_len, &r->err);
+    if (args == NULL) {
+        r->err.code = DEPOT_E_BAD_PAYLOAD;
+        return depot_wrap(&r->err, "arguments");
+    }
+    r->arg = depot_json_pack(r->args_arena, "{s:o}", "args", args);
+    return true;
+}
+
 /* The arguments take the declared form, or the run ends here. */
 static bool check_args(run *r)
 {
     depot_json *args = NULL;
 
-    if (r->handler == NULL || r->handler->args == NULL || r->arg == NULL) {
-        return true;
+    if (r->handler == NULL || r->handler->args == NULL || (r->args_text != NULL && !parse_args(r)) || r->arg == NULL) {
+        return r->err.code == DEPOT_OK;
     }
     const depot_json *given = depot_json_get(r->arg, "args");
-    depot_json       *copy = given == NULL ? depot_json_object(r->arena) : depot_json_pack(r->arena, "o", given);
-    if (!shape_fill(r->arena, r->handler->args, r->handler->args_extra, copy, &args, &r->err)) {
+    depot_json       *copy = given == NULL ? depot_json_object(r->args_arena) : depot_json_pack(r->args_arena, "o", given);
+    if (!shape_fill(r->args_arena, r->handler->args, r->handler->args_extra, copy, &args, &r->err)) {
         return false;
     }
     depot_json_set(r->arg, "args", args);
     return true;
+}
+
+static int push_job(lua_State *L)
+{
+    bind_job_push(L, vm_run(L));
+    return 1;
+}
+
+static int body_go_on(lua_State *L, int status, lua_KContext phase);
+
+/* Stack: 1 the message handler, 2 what the file has declared. */
+static int start_job(lua_State *L)
+{
+    run *r = vm_run(L);
+
+    if (!check_args(r)) {
+        return 0;
+    }
+    lua_pushcfunction(L, push_job);
+    int status = lua_pcall(L, 0, 1, 0);
+    if (status != LUA_OK) {
+        end_badly(L, r, status);
+        return 0;
+    }
+    depot_arena_drop(&r->args_arena); /* the script has them; it may wait for long */
+    r->arg = NULL;
+    return body_go_on(L, lua_pcallk(L, 1, 1, 1, PHASE_RUN, body_go_on), PHASE_RUN);
 }
 
 /* Stack: 1 the message handler. Above it, the results of the chunk or of run. */
@@ -319,11 +362,8 @@ static int body_go_on(lua_State *L, int status, lua_KContext phase)
             (void)DEPOT_FAIL(&r->err, UNKNOWN_TYPE, "the script does not declare the job %s any more", r->name);
             return 0;
         }
-        if (!check_args(r)) {
-            return 0;
-        }
-        bind_job_push(L, r);
-        return body_go_on(L, lua_pcallk(L, 1, 1, 1, PHASE_RUN, body_go_on), PHASE_RUN);
+        r->repeatable = r->range != NULL && again_look(L);
+        return start_job(L);
     }
     end_well(L, r);
     return 0;
@@ -359,6 +399,22 @@ static int body(lua_State *L)
         status = lua_pcallk(L, lua_gettop(L) - 2, 1, 1, PHASE_CHUNK, body_go_on);
     }
     return body_go_on(L, status, PHASE_CHUNK);
+}
+
+/* In place of the body, in a state that the job before has left as its file had made it. */
+static int repeat(lua_State *L)
+{
+    lua_settop(L, 0);
+    lua_pushcfunction(L, on_error);
+    again_restore(L);
+    lua_rawgetp(L, LUA_REGISTRYINDEX, &declared_key);
+    return start_job(L);
+}
+
+void vm_again(run *r)
+{
+    lua_settop(r->co, 0);
+    lua_pushcfunction(r->co, r->repeatable ? repeat : body);
 }
 
 static int prepare(lua_State *L)

@@ -71,7 +71,7 @@ void wire_reader_add(wire_reader *r, const void *bytes, size_t n)
 
 static bool is_known(unsigned type)
 {
-    return (type >= WIRE_HELLO && type <= WIRE_STOP) || (type >= WIRE_READY && type <= WIRE_BEAT);
+    return (type >= WIRE_HELLO && type <= WIRE_ENOUGH) || (type >= WIRE_READY && type <= WIRE_RANGED);
 }
 
 wire_state wire_reader_next(wire_reader *r, wire_frame *out, depot_err *err)

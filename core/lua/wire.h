@@ -18,6 +18,9 @@ typedef enum wire_type {
     WIRE_CANCEL,    /* id: a run */
     WIRE_EMITTED,   /* {} or {code, message, hint}: answer to WIRE_EMIT, same id */
     WIRE_STOP,      /* end: there are no runs any more */
+    WIRE_RANGE,     /* {name, job_id, token, job, first, n, room, timeout_ms} LF arguments, JSON values with commas between
+                       them; id names the range, id + 1 + i the run of its i-th job */
+    WIRE_ENOUGH,    /* id: a range, of which no more jobs are to begin */
     /* worker to daemon */
     WIRE_READY = 64, /* {handlers: [{name, file, revision, timeout_ms, max_attempts}]} */
     WIRE_FAILED,     /* {code, message, hint}: could not load; the worker ends */
@@ -26,6 +29,7 @@ typedef enum wire_type {
     WIRE_EMIT,       /* {event} LF payload as JSON */
     WIRE_METRICS,    /* changes since the last one */
     WIRE_BEAT,       /* {rss_bytes, stuck}: the worker's loop turns */
+    WIRE_RANGED,     /* {begun, busy_us, ended: [{place, …}], going: [place]} or {error…} LF results as a JSON array; id: a range */
 } wire_type;
 
 typedef struct wire_frame {

@@ -13,6 +13,7 @@
 #include "lua/channel.h"
 #include "lua/emit.h"
 #include "lua/engine.h"
+#include "lua/outcome.h"
 #include "lua/scripts.h"
 
 enum {
@@ -88,17 +89,17 @@ bool worker_greet(int fd, const char **out_conf, depot_err *err)
 static void send_end(uint64_t id, const depot_script_result *res)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    depot_json *head = depot_json_pack(arena, "{s:I, s:I}", "cpu_us", res->cpu_us, "wall_us", res->wall_us);
 
-    if (res->snoozed) {
-        depot_json_set(head, "delay_ms", depot_json_int(arena, res->delay_ms));
-    }
-    if (!res->ok) {
-        wire_put_err(arena, head, &res->err);
-        depot_json_set(head, "where", depot_json_str(arena, res->where));
-        depot_json_set(head, "trace", depot_json_str(arena, res->trace));
-    }
-    channel_send(self.channel, WIRE_DONE, id, head, res->json, strlen(res->json));
+    channel_send(self.channel, WIRE_DONE, id, outcome_head(arena, res), res->json, strlen(res->json));
+}
+
+static void on_ranged(void *arg, uint64_t id, const depot_range_result *res)
+{
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    const char                               *results = res->results;
+
+    (void)arg;
+    channel_send(self.channel, WIRE_RANGED, id, outcome_range_head(arena, res), results, results == NULL ? 0 : strlen(results));
 }
 
 static void on_done(void *arg, uint64_t id, const depot_script_result *res)
@@ -243,6 +244,7 @@ static bool start(const depot_json *options, depot_err *err)
         .result_max = RESULT_MAX,
         .log_max = LOG_MAX,
         .done = on_done,
+        .ranged = on_ranged,
         .log = on_log,
         .beat = on_blocked,
     };
@@ -317,6 +319,30 @@ static void on_run(uint64_t id, const depot_json *head, const char *text, size_t
     }
 }
 
+static void on_range(uint64_t id, const depot_json *head, const char *text, size_t n)
+{
+    DEPOT_AUTO(depot_buf_free) depot_buf args = { 0 };
+    depot_range_result                   res = { 0 };
+
+    depot_buf_add(&args, text, n); /* ends in NUL */
+    const range_spec spec = { .id = id,
+                              .name = depot_json_get_str(head, "name", ""),
+                              .job_id = depot_json_get_str(head, "job_id", ""),
+                              .token = depot_json_get_str(head, "token", ""),
+                              .job = depot_json_get(head, "job"),
+                              .args = args.data,
+                              .first = depot_json_get_int(head, "first", 0),
+                              .n = depot_json_get_int(head, "n", 0),
+                              .room = depot_json_get_int(head, "room", 0),
+                              .timeout_ms = depot_json_get_int(head, "timeout_ms", 0) };
+    if (self.engine == NULL) {
+        (void)DEPOT_FAIL(&res.err, BUG, "jobs before the scripts");
+        on_ranged(NULL, id, &res);
+    } else if (!engine_range(self.engine, &spec, &res.err)) {
+        on_ranged(NULL, id, &res);
+    }
+}
+
 static void on_frame(void *arg, const wire_frame *frame)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
@@ -340,6 +366,14 @@ static void on_frame(void *arg, const wire_frame *frame)
         break;
     case WIRE_RUN:
         on_run(frame->id, head, text, n);
+        break;
+    case WIRE_RANGE:
+        on_range(frame->id, head, text, n);
+        break;
+    case WIRE_ENOUGH:
+        if (self.engine != NULL) {
+            engine_enough(self.engine, frame->id);
+        }
         break;
     case WIRE_CANCEL:
         engine_cancel(self.engine, frame->id);

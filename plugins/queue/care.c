@@ -59,12 +59,18 @@ static void beats_again(queue *q, int64_t now)
     pthread_mutex_unlock(&q->lock);
 }
 
-static void drop_if_waiting(queue *q, const char *token)
+/* Of a range its token, of other jobs their id: jobs that have left a range share its token. */
+static bool is_lease(const job *j, const char *name)
+{
+    return strcmp(j->n > 0 ? j->token : j->id, name) == 0;
+}
+
+static void drop_if_waiting(queue *q, const char *name)
 {
     for (int is_lua = 0; is_lua < 2; is_lua++) {
         for (job *j = q->waiting[is_lua].first, *next; j != NULL; j = next) {
             next = j->next;
-            if (strcmp(j->token, token) == 0) {
+            if (is_lease(j, name)) {
                 job_take(&q->waiting[is_lua], j);
                 job_free(j);
             }
@@ -73,15 +79,15 @@ static void drop_if_waiting(queue *q, const char *token)
 }
 
 /* The lease has passed to somebody else: what runs is stopped, its result will be refused. */
-static uint64_t mark_lost(queue *q, const char *token)
+static uint64_t mark_lost(queue *q, const char *name)
 {
     uint64_t script = 0;
 
     pthread_mutex_lock(&q->lock);
-    drop_if_waiting(q, token);
+    drop_if_waiting(q, name);
     for (int is_lua = 0; is_lua < 2; is_lua++) {
         for (job *j = q->running[is_lua].first; j != NULL; j = j->next) {
-            if (strcmp(j->token, token) == 0) {
+            if (is_lease(j, name)) {
                 j->is_lost = true;
                 script = j->script_id;
             }

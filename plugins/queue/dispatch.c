@@ -15,15 +15,16 @@ enum {
     C_AHEAD = 4,       /* times as many as may run, so that they do not wait for a round trip each */
     CHUNK_JOBS = 1024, /* a chunk has at most as many */
     LINGER_MS = 5,     /* results of ranges wait as long for more of them, while there is work in hand */
+    LUA_RANGES = 16,   /* ranges of chunks in workers, taken when half of them are done */
     RANGES_AHEAD = 8   /* times as many ranges of chunks as may run, taken when half of them are done */
 };
 
 static const char claim_sql[] = "select id, token, queue, job_type, args, attempt, max_attempts, lease_ms, timeout_ms"
                                 " from queue.claim($1, $2, $3, $4, $5 * interval '1 millisecond')";
-static const char claim_chunks_sql[] = "select id, token, lo, n, queue, job_type, args, max_attempts, lease_ms"
+static const char claim_chunks_sql[] = "select id, token, lo, n, queue, job_type, args, max_attempts, lease_ms, timeout_ms"
                                        " from queue.claim_chunks($1, $2, $3, $4, $5, $6 * interval '1 millisecond')";
-static const char unpack_sql[] = "select queue.unpack($1, $2, $3, $4)";
-static const char held_chunks_sql[] = "select id, token, lo, n, queue, job_type, args, max_attempts, lease_ms"
+static const char unpack_sql[] = "select queue.unpack($1, $2, $3)";
+static const char held_chunks_sql[] = "select id, token, lo, n, queue, job_type, args, max_attempts, lease_ms, timeout_ms"
                                       " from queue.held_chunks($1, $2 * interval '1 millisecond')";
 static const char held_sql[] = "select id, token, queue, job_type, args, attempt, max_attempts, lease_ms, timeout_ms"
                                " from queue.held($1, $2 * interval '1 millisecond')";
@@ -36,7 +37,7 @@ static int64_t script_room(queue *q)
     int64_t capacity = depot_now_ms() < q->lua_pause_ms ? 0 : depot_script_capacity(q->ctx);
 
     pthread_mutex_lock(&q->lock);
-    int64_t running = (int64_t)q->running[1].n;
+    int64_t running = q->in_scripts;
     pthread_mutex_unlock(&q->lock);
     return capacity - (capacity + running) / RESERVE;
 }
@@ -44,8 +45,18 @@ static int64_t script_room(queue *q)
 typedef struct wish {
     int64_t     n;
     const char *types;
-    int64_t     ranges; /* of chunks, for C handlers */
+    int64_t     ranges[2]; /* of chunks [is_lua] */
 } wish;
+
+static size_t count_ranges(const job_list *list)
+{
+    size_t n = 0;
+
+    for (const job *j = list->first; j != NULL; j = j->next) {
+        n += j->n > 0;
+    }
+    return n;
+}
 
 /* Jobs of both kinds are claimed together, so that a claim never has to step over the one kind to find the other;
  * what there is no room for waits here, and its kind is left out of the next claim. */
@@ -60,6 +71,7 @@ static wish wanted(queue *q)
     int64_t held = (int64_t)q->running[0].n + (int64_t)q->waiting[0].n;
     int64_t c = q->n_served == 0 ? 0 : o->c_jobs * C_AHEAD - held;
     int64_t ahead = q->n_served == 0 ? 0 : o->c_jobs * RANGES_AHEAD;
+    int64_t lua_ranges = (int64_t)(count_ranges(&q->waiting[1]) + count_ranges(&q->running[1]));
     bool    draining = q->draining;
     pthread_mutex_unlock(&q->lock);
     lua = q->types.n_scripts == 0 ? 0 : lua;
@@ -69,7 +81,8 @@ static wish wanted(queue *q)
     w.types = c <= 0 ? q->types.of[1] : lua <= 0 ? q->types.of[0] : q->types.all;
     w.n = (c > 0 ? c : 0) + (lua > 0 ? lua : 0);
     w.n = w.n > o->batch ? o->batch : w.n;
-    w.ranges = held <= ahead / 2 ? ahead - held : 0;
+    w.ranges[0] = held <= ahead / 2 ? ahead - held : 0;
+    w.ranges[1] = lua > 0 && lua_ranges <= LUA_RANGES / 2 ? LUA_RANGES - lua_ranges : 0;
     return w;
 }
 
@@ -87,6 +100,7 @@ static job *next_waiting(queue *q, bool is_lua)
     if (j != NULL) {
         job_take(&q->waiting[is_lua], j);
         job_push(&q->running[is_lua], j);
+        q->in_scripts += is_lua ? j->room : 0;
     }
     pthread_mutex_unlock(&q->lock);
     return j;
@@ -97,6 +111,7 @@ static void end_unbegun(queue *q, job *j)
     pthread_mutex_lock(&q->lock);
     job_take(&q->running[j->is_lua], j);
     job_push(&q->ended, j);
+    q->in_scripts -= j->is_lua ? j->room : 0;
     pthread_mutex_unlock(&q->lock);
 }
 
@@ -109,7 +124,7 @@ static void not_begun(queue *q, job *j, const depot_err *err)
         job_set_released(j);
         q->lua_pause_ms = j->is_lua ? depot_now_ms() + LUA_PAUSE_MS : q->lua_pause_ms;
     } else {
-        job_set_failed(j, err, NULL, NULL, 0, false);
+        job_set_failed(j, err, false);
     }
     end_unbegun(q, j);
 }
@@ -182,9 +197,15 @@ static bool adopt(queue *q, depot_err *err)
     return true;
 }
 
+#define RANGE_VALS(q, o, w, is_lua)                                                                                    \
+    {                                                                                                                  \
+        DEPOT_TEXT((q)->worker), DEPOT_TEXT((q)->types.queues), DEPOT_TEXT((q)->types.of[is_lua]),                     \
+            DEPOT_INT((w)->ranges[is_lua]), DEPOT_INT((w)->ranges[is_lua] * CHUNK_JOBS), DEPOT_INT((o)->lease)         \
+    }
+
 /* What goes to the database in one round trip, and what comes back. */
 typedef struct turn_rows {
-    depot_rows *jobs, *chunks, *claimed, *ranges; /* NULL: was not asked */
+    depot_rows *jobs, *chunks, *claimed, *ranges[2]; /* NULL: was not asked */
 } turn_rows;
 
 static bool exchange(queue *q, depot_arena *arena, const finish_batch *results, const wish *w, turn_rows *rows,
@@ -194,25 +215,23 @@ static bool exchange(queue *q, depot_arena *arena, const finish_batch *results, 
     DEPOT_AUTO(depot_db_close) depot_db *db = NULL;
     const depot_val                      job_vals[] = { DEPOT_TEXT(results->jobs.data) },
                     chunk_vals[] = { DEPOT_TEXT(results->chunks.data) };
-    const depot_val unpack_vals[] = { DEPOT_TEXT(q->types.queues), DEPOT_TEXT(q->types.of[1]),
-                                     DEPOT_TEXT(q->types.of[0]), DEPOT_INT(w->n) };
+    const depot_val unpack_vals[] = { DEPOT_TEXT(q->types.queues), DEPOT_TEXT(q->types.all), DEPOT_INT(w->n) };
     const depot_val claim_vals[] = { DEPOT_TEXT(q->worker), DEPOT_TEXT(q->types.queues), DEPOT_TEXT(w->types),
                                      DEPOT_INT(w->n), DEPOT_INT(o->lease) };
-    const depot_val range_vals[] = {
-        DEPOT_TEXT(q->worker), DEPOT_TEXT(q->types.queues),       DEPOT_TEXT(q->types.of[0]),
-        DEPOT_INT(w->ranges),  DEPOT_INT(w->ranges * CHUNK_JOBS), DEPOT_INT(o->lease)
-    };
+    const depot_val c_vals[] = RANGE_VALS(q, o, w, 0), lua_vals[] = RANGE_VALS(q, o, w, 1);
     depot_rows *unpacked = NULL;
     const struct {
         bool         wanted;
         depot_stmt   stmt;
         depot_rows **out;
     } all[] = {
-        { results->jobs.len > 0, { finish_sql, job_vals, DEPOT_N(job_vals) }, &rows->jobs },
+        /* ranges first: they make the rows of jobs that went on by themselves, and may have ended */
         { results->chunks.len > 0, { finish_chunks_sql, chunk_vals, DEPOT_N(chunk_vals) }, &rows->chunks },
+        { results->jobs.len > 0, { finish_sql, job_vals, DEPOT_N(job_vals) }, &rows->jobs },
         { w->n > 0 && q->is_short, { unpack_sql, unpack_vals, DEPOT_N(unpack_vals) }, &unpacked },
         { w->n > 0, { claim_sql, claim_vals, DEPOT_N(claim_vals) }, &rows->claimed },
-        { w->ranges > 0, { claim_chunks_sql, range_vals, DEPOT_N(range_vals) }, &rows->ranges },
+        { w->ranges[0] > 0, { claim_chunks_sql, c_vals, DEPOT_N(c_vals) }, &rows->ranges[0] },
+        { w->ranges[1] > 0, { claim_chunks_sql, lua_vals, DEPOT_N(lua_vals) }, &rows->ranges[1] },
     };
     depot_stmt  stmts[DEPOT_N(all)];
     depot_rows *out[DEPOT_N(all)] = { NULL };
@@ -245,26 +264,30 @@ static bool turn(queue *q, bool *out_again, depot_err *err)
     finish_collect(q, &results);
     wish w = wanted(q);
     if (!exchange(q, arena, &results, &w, &rows, err)) {
-        q->is_unsure = q->is_unsure || w.n > 0 || w.ranges > 0;
+        q->is_unsure = q->is_unsure || w.n > 0 || w.ranges[0] > 0 || w.ranges[1] > 0;
         return results.n > 0 && err->code == DEPOT_E_DB ? finish_one_by_one(q, results.n, err) : false;
     }
     if (results.n > 0) {
         finish_settle(q, results.n, rows.jobs, rows.chunks);
     }
-    size_t claimed = w.n > 0 ? depot_rows_count(rows.claimed) : 0,
-           ranges = w.ranges > 0 ? depot_rows_count(rows.ranges) : 0;
+    size_t claimed = rows.claimed == NULL ? 0 : depot_rows_count(rows.claimed), ranges = 0;
     q->is_short = (int64_t)claimed < w.n;
     if (claimed > 0) {
         take_in(q, rows.claimed, false, false);
     }
-    if (ranges > 0) {
-        take_in(q, rows.ranges, true, false);
+    *out_again = w.n > 0 && (int64_t)claimed == w.n;
+    for (int is_lua = 0; is_lua < 2; is_lua++) {
+        size_t n = rows.ranges[is_lua] == NULL ? 0 : depot_rows_count(rows.ranges[is_lua]);
+        *out_again = *out_again || (n > 0 && (int64_t)n == w.ranges[is_lua]);
+        ranges += n;
+        if (n > 0) {
+            take_in(q, rows.ranges[is_lua], true, false);
+        }
     }
     if (claimed + ranges > 0) {
         start_jobs(q);
         q->poll_wait_ms = POLL_LEAST_MS;
     }
-    *out_again = (w.n > 0 && (int64_t)claimed == w.n) || (w.ranges > 0 && (int64_t)ranges == w.ranges);
     return true;
 }
 
@@ -279,8 +302,17 @@ static void give_back_waiting(queue *q)
         }
     }
     q->drained = q->draining;
+    bool draining = q->draining;
     pthread_cond_broadcast(&q->quiet);
     pthread_mutex_unlock(&q->lock);
+    if (draining) {
+        lua_range_stop_beginning(q);
+    }
+}
+
+static bool is_range(const job *j)
+{
+    return j != NULL && j->n > 0;
 }
 
 /* A range takes about a millisecond, and the database a part of one for each round trip: with more ranges in hand nobody is in a
@@ -288,7 +320,7 @@ static void give_back_waiting(queue *q)
 static bool may_linger(queue *q)
 {
     pthread_mutex_lock(&q->lock);
-    bool may = q->waiting[0].first != NULL && q->waiting[0].first->n > 0 && !q->draining;
+    bool may = !q->draining && (is_range(q->waiting[0].first) || is_range(q->waiting[1].first));
     for (const job *j = q->ended.first; may && j != NULL; j = j->next) {
         may = j->n > 0;
     }

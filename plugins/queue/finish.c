@@ -30,11 +30,27 @@ void finish_collect(queue *q, finish_batch *out)
     depot_buf_adds(&out->chunks, out->chunks.len > 0 ? "]" : "");
 }
 
+/* The database has the rows of its jobs that go on, under its lease until now. */
+static void keep_alive(queue *q, const job *range)
+{
+    const job_list *lists[] = { &q->running[1], &q->ended };
+
+    for (size_t i = 0; i < DEPOT_N(lists); i++) {
+        for (job *j = lists[i]->first; j != NULL; j = j->next) {
+            bool is_of_it = j->n == 0 && strcmp(j->token, range->token) == 0;
+            j->beat_ms = is_of_it ? depot_now_ms() + j->lease_ms / 3 : j->beat_ms;
+        }
+    }
+}
+
 static void drop_first(queue *q)
 {
     pthread_mutex_lock(&q->lock);
     job *j = q->ended.first;
     job_take(&q->ended, j);
+    if (j->has_going) {
+        keep_alive(q, j);
+    }
     pthread_mutex_unlock(&q->lock);
     job_free(j);
 }
@@ -123,7 +139,7 @@ static void blame_first(queue *q, const depot_err *why)
     pthread_mutex_lock(&q->lock);
     job *j = q->ended.first;
     depot_buf_reset(&j->result);
-    job_set_failed(j, &bad, NULL, NULL, 0, false);
+    job_set_failed(j, &bad, false);
     pthread_mutex_unlock(&q->lock);
 }
 

@@ -36,8 +36,23 @@ job *job_new(const depot_rows *rows, size_t row, bool is_range)
     j->attempt = is_range ? 1 : depot_int(rows, row, "attempt");
     j->max_attempts = depot_int(rows, row, "max_attempts");
     j->lease_ms = depot_int(rows, row, "lease_ms");
-    j->timeout_ms = is_range ? 0 : depot_int(rows, row, "timeout_ms");
+    j->timeout_ms = depot_int(rows, row, "timeout_ms");
     j->beat_ms = depot_now_ms() + j->lease_ms / 3;
+    j->room = 1;
+    return j;
+}
+
+job *job_of_range(const job *range, int64_t place)
+{
+    job  *j = depot_xalloc(sizeof(*j) + strlen(range->queue) + strlen(range->type) + 2);
+    char *at = (char *)(j + 1);
+
+    *j = (job){ .is_lua = true, .is_lost = range->is_lost, .room = 1, .attempt = range->attempt, .max_attempts = range->max_attempts,
+                .lease_ms = range->lease_ms, .beat_ms = INT64_MAX, .started_us = range->started_us, .args = "" };
+    j->queue = keep(&at, range->queue);
+    j->type = keep(&at, range->type);
+    range_set_id(range, place, j->id);
+    memcpy(j->token, range->token, ID_SIZE);
     return j;
 }
 
@@ -112,18 +127,22 @@ depot_json *job_failure(depot_arena *arena, const depot_err *err, const char *pl
     return doc;
 }
 
-void job_set_failed(job *j, const depot_err *err, const char *place, const char *trace, int64_t cpu_us, bool draining)
+static void set_named(job *j, depot_arena *arena, depot_json *outcome)
+{
+    depot_json_set(outcome, "job", depot_json_str(arena, j->id));
+    depot_json_set(outcome, "token", depot_json_str(arena, j->token));
+    set_result(j, outcome, NULL);
+}
+
+void job_set_failed(job *j, const depot_err *err, bool draining)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
 
     if (j->n > 0) {
-        range_set_failed(j, err);
+        range_set_failed(j, err, draining);
         return;
     }
-    depot_json *doc = job_failure(arena, err, place, trace, cpu_us, draining);
-    depot_json_set(doc, "job", depot_json_str(arena, j->id));
-    depot_json_set(doc, "token", depot_json_str(arena, j->token));
-    set_result(j, doc, NULL);
+    set_named(j, arena, job_failure(arena, err, NULL, NULL, 0, draining));
 }
 
 const char *job_result_text(queue *q, depot_arena *arena, const char *result)
@@ -145,15 +164,21 @@ static void set_succeeded(queue *q, job *j, const char *result, int64_t cpu_us)
     set_result(j, head, job_result_text(q, arena, result));
 }
 
-static void set_snoozed(job *j, const depot_script_result *res)
+/* What queue.finish is told of a script that did not succeed. */
+depot_json *job_outcome(depot_arena *arena, const depot_script_result *res, bool draining)
+{
+    if (!res->snoozed) {
+        return job_failure(arena, &res->err, res->where, res->trace, res->cpu_us, draining);
+    }
+    return depot_json_pack(arena, "{s:s, s:I, s:s, s:I}", "outcome", "snoozed", "delay_ms", res->delay_ms, "message", res->err.msg, "cpu_us",
+                           res->cpu_us);
+}
+
+static void set_other(job *j, const depot_script_result *res, bool draining)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    depot_json                               *head = head_of(arena, j, "snoozed");
 
-    depot_json_set(head, "delay_ms", depot_json_int(arena, res->delay_ms));
-    depot_json_set(head, "message", depot_json_str(arena, res->err.msg));
-    depot_json_set(head, "cpu_us", depot_json_int(arena, res->cpu_us));
-    set_result(j, head, NULL);
+    set_named(j, arena, job_outcome(arena, res, draining));
 }
 
 /* ---- scripts ---- */
@@ -172,8 +197,20 @@ void job_end(queue *q, job *j)
     pthread_mutex_lock(&q->lock);
     job_take(&q->running[j->is_lua], j);
     job_push(&q->ended, j);
+    j->has_ended = true;
+    q->in_scripts -= j->is_lua ? j->room : 0;
     pthread_mutex_unlock(&q->lock);
     queue_wake();
+}
+
+/* It may have ended before this is called, but only the dispatcher, which calls it, frees it. */
+void job_set_script(queue *q, job *j, uint64_t id, int64_t room)
+{
+    pthread_mutex_lock(&q->lock);
+    j->script_id = id;
+    q->in_scripts += j->has_ended ? 0 : room - j->room;
+    j->room = room;
+    pthread_mutex_unlock(&q->lock);
 }
 
 bool queue_is_draining(queue *q)
@@ -186,16 +223,17 @@ bool queue_is_draining(queue *q)
 
 static void on_script_done(void *arg, const depot_script_result *res)
 {
-    job *j = arg;
+    job_end_script(&queue_self, arg, res);
+}
 
+void job_end_script(queue *q, job *j, const depot_script_result *res)
+{
     if (res->ok) {
-        set_succeeded(&queue_self, j, res->json, res->cpu_us);
-    } else if (res->snoozed) {
-        set_snoozed(j, res);
+        set_succeeded(q, j, res->json, res->cpu_us);
     } else {
-        job_set_failed(j, &res->err, res->where, res->trace, res->cpu_us, queue_is_draining(&queue_self));
+        set_other(j, res, queue_is_draining(q));
     }
-    job_end(&queue_self, j);
+    job_end(q, j);
 }
 
 static bool run_script(queue *q, job *j, depot_err *err)
@@ -216,10 +254,11 @@ static bool run_script(queue *q, job *j, depot_err *err)
         .done_arg = j,
     };
 
-    /* It may have ended before this returns, but only the dispatcher, which calls this, frees it. */
-    bool begun = depot_script_run(q->ctx, &script, &id, err);
-    j->script_id = begun ? id : 0;
-    return begun;
+    if (!depot_script_run(q->ctx, &script, &id, err)) {
+        return false;
+    }
+    job_set_script(q, j, id, 1);
+    return true;
 }
 
 /* ---- C handlers ---- */
@@ -242,7 +281,7 @@ static void run_handler(depot_ctx *ctx, void *arg)
         set_succeeded(&queue_self, j, result == NULL ? "null" : depot_json_text(arena, result), 0);
     } else {
         err.code = seen.args == NULL ? DEPOT_E_BAD_PAYLOAD : err.code == DEPOT_OK ? DEPOT_E_UNKNOWN : err.code;
-        job_set_failed(j, &err, NULL, NULL, 0, queue_is_draining(&queue_self));
+        job_set_failed(j, &err, queue_is_draining(&queue_self));
     }
     job_end(&queue_self, j);
 }
@@ -250,5 +289,8 @@ static void run_handler(depot_ctx *ctx, void *arg)
 bool job_run(queue *q, job *j, depot_err *err)
 {
     j->started_us = depot_now_us();
-    return j->is_lua ? run_script(q, j, err) : depot_submit(q->ctx, j->n > 0 ? range_run : run_handler, j, err);
+    if (j->is_lua) {
+        return j->n > 0 ? lua_range_run(q, j, err) : run_script(q, j, err);
+    }
+    return depot_submit(q->ctx, j->n > 0 ? range_run : run_handler, j, err);
 }

@@ -82,7 +82,7 @@ const depot_lua_fn queue_lua[8] = {
       "select queue.enqueue_from($1, $2, $3, $4, $5, $6)" },
     { "job.heartbeat", "(): boolean", DEPOT_LUA_JOB | DEPOT_LUA_LEASE, NULL,
       "raise LEASE_LOST when the lease has passed to somebody else; the daemon extends it by itself",
-      "select exists (select from queue.jobs where id = $1 and lease_token = $2)" },
+      "select queue.is_held($1, $2)" },
     { "job.hold", "(): boolean", DEPOT_LUA_JOB | DEPOT_LUA_LEASE, NULL,
       "the same, and keep it from passing on until the end of the open transaction", "select queue.hold($1, $2)" },
     { "job.progress", "(at: any, text?: string): boolean", DEPOT_LUA_WRITE | DEPOT_LUA_JOB | DEPOT_LUA_LEASE, NULL,

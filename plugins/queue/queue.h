@@ -65,6 +65,10 @@ typedef struct job {
     const served *handler;         /* of a job in C */
     int64_t       timeout_ms;
     int64_t       first, n;
+    int64_t       room;      /* that it takes of the scripts' capacity: of a range, for those of its jobs that wait */
+    bool          has_ended; /* in the list of those */
+    bool          was_told;  /* a range, that no more of its jobs are to begin */
+    bool          has_going; /* a range, some of whose jobs go on: each of them is a job of its own here, under the same token */
     int64_t       attempt, max_attempts, lease_ms;
     int64_t       beat_ms; /* when to extend the lease */
     int64_t       started_us;
@@ -91,6 +95,7 @@ typedef struct queue {
     size_t          n_served;
     job_list        waiting[2], running[2]; /* [is_lua] */
     job_list        ended;                  /* have a result that is not written yet */
+    int64_t         in_scripts;             /* the room of all that run there */
     bool            draining, drained;      /* take no more; all that waited is among ended */
     atomic_bool     stale_types;            /* what is served may have changed */
     atomic_bool     must_introduce;         /* the database must be told, changed or not */
@@ -171,13 +176,34 @@ depot_json *job_failure(depot_arena *arena, const depot_err *err, const char *pl
                         bool draining);
 /* The result as it is kept: of one that is too large, only its size. */
 const char *job_result_text(queue *q, depot_arena *arena, const char *result);
-void job_set_failed(job *j, const depot_err *err, const char *place, const char *trace, int64_t cpu_us, bool draining);
+depot_json *job_outcome(depot_arena *arena, const depot_script_result *res, bool draining); /* the same of a script */
+void job_set_failed(job *j, const depot_err *err, bool draining);
 void job_set_released(job *j); /* was never begun */
+
+/* A job of a range that goes on by itself; the database has it as a row once the range's answer is there. */
+job *job_of_range(const job *range, int64_t place);
+void job_set_script(queue *q, job *j, uint64_t id, int64_t room); /* it was handed out */
+void job_end_script(queue *q, job *j, const depot_script_result *res);
 
 /* range.c: the jobs of a range, one after the other */
 void range_run(depot_ctx *ctx, void *job_ptr);
-void range_set_released(job *j);                     /* none was begun */
-void range_set_failed(job *j, const depot_err *err); /* all fail by it */
+void range_set_released(job *j);                                    /* none was begun */
+void range_set_failed(job *j, const depot_err *err, bool draining); /* all fail by it */
+/* What is answered for a range: members of JSON arrays. */
+typedef struct range_answers {
+    depot_buf others, going, results;
+    int64_t   begun, with_result; /* begun: answered for */
+    int64_t   busy_us;
+} range_answers;
+void range_answers_drop(range_answers *a);
+void range_add_other(range_answers *a, depot_arena *arena, int64_t place, depot_json *outcome);
+void range_add_result(range_answers *a, const char *text); /* of the next place; NULL: none */
+void range_answer(job *j, const range_answers *a);
+void range_set_id(const job *j, int64_t place, char out[ID_SIZE]);
+
+/* lua_range.c: in a worker process */
+bool lua_range_run(queue *q, job *j, depot_err *err) DEPOT_MUST_USE;
+void lua_range_stop_beginning(queue *q); /* all that run */
 
 /* finish.c: results to the database */
 extern const char finish_sql[], finish_chunks_sql[]; /* $1: what finish_collect gives */

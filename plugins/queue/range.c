@@ -12,65 +12,46 @@ enum {
     RESULTS_BYTES = 4 << 20 /* of results, after which it is */
 };
 
-/* ---- the array of arguments ---- */
-
-/* The next element of a JSON array that PostgreSQL has accepted: *at stands behind "[" or an element before. */
-static const char *next_element(const char **at, size_t *out_len)
-{
-    const char *p = *at + strspn(*at, " \t\r\n,"), *from = p;
-    int         depth = 0;
-
-    for (bool in_string = false; *p != '\0'; p++) {
-        if (in_string && *p == '\\' && p[1] != '\0') {
-            p++;
-        } else if (in_string) {
-            in_string = *p != '"';
-        } else if (*p == '"') {
-            in_string = true;
-        } else if (*p == '[' || *p == '{') {
-            depth++;
-        } else if (depth == 0 && (*p == ',' || *p == ']')) {
-            break;
-        } else if (*p == ']' || *p == '}') {
-            depth--;
-        }
-    }
-    *at = p;
-    *out_len = (size_t)(p - from);
-    return from;
-}
-
 /* ---- what is answered ---- */
 
-typedef struct answers {
-    depot_buf others, results; /* members of JSON arrays */
-    int64_t   done, with_result;
-} answers;
-
-static void answers_drop(answers *a)
+void range_answers_drop(range_answers *a)
 {
     depot_buf_free(&a->others);
+    depot_buf_free(&a->going);
     depot_buf_free(&a->results);
 }
 
-static void add_failure(answers *a, depot_arena *arena, int64_t place, const depot_err *err, bool draining)
+void range_add_other(range_answers *a, depot_arena *arena, int64_t place, depot_json *outcome)
 {
-    depot_json *doc = job_failure(arena, err, NULL, NULL, 0, draining);
-
-    depot_json_set(doc, "place", depot_json_int(arena, place));
+    depot_json_set(outcome, "at", depot_json_int(arena, place)); /* "place" is one in a script */
     depot_buf_adds(&a->others, a->others.len == 0 ? "" : ",");
-    depot_json_write(&a->others, doc);
+    depot_json_write(&a->others, outcome);
 }
 
-static void put(job *j, const answers *a, int64_t busy_us)
+static void add_failure(range_answers *a, depot_arena *arena, int64_t place, const depot_err *err, bool draining)
+{
+    range_add_other(a, arena, place, job_failure(arena, err, NULL, NULL, 0, draining));
+}
+
+void range_add_result(range_answers *a, const char *text)
+{
+    depot_buf_adds(&a->results, a->results.len == 0 ? "" : ",");
+    depot_buf_adds(&a->results, text == NULL ? "null" : text);
+    a->with_result += text != NULL;
+}
+
+void range_answer(job *j, const range_answers *a)
 {
     depot_buf_addf(&j->result, "{\"token\":\"%s\",\"chunk\":\"%s\",\"busy_us\":%lld", j->token, j->id,
-                   (long long)busy_us);
+                   (long long)a->busy_us);
     if (a->others.len > 0) {
         depot_buf_addf(&j->result, ",\"others\":[%s]", a->others.data);
     }
-    if (a->done < j->n) {
-        long long from = j->first + a->done, left = j->n - a->done;
+    if (a->going.len > 0) {
+        depot_buf_addf(&j->result, ",\"going\":[%s]", a->going.data);
+    }
+    if (a->begun < j->n) {
+        long long from = j->first + a->begun, left = j->n - a->begun;
         depot_buf_addf(&j->result, ",\"released\":[{\"lo\":%lld,\"n\":%lld}]", from, left);
     }
     if (a->with_result > 0) {
@@ -81,29 +62,29 @@ static void put(job *j, const answers *a, int64_t busy_us)
 
 void range_set_released(job *j)
 {
-    const answers none = { .done = 0 };
+    const range_answers none = { .begun = 0 };
 
-    put(j, &none, 0);
+    range_answer(j, &none);
 }
 
-void range_set_failed(job *j, const depot_err *err)
+void range_set_failed(job *j, const depot_err *err, bool draining)
 {
-    DEPOT_AUTO(answers_drop) answers a = { .done = j->n };
+    DEPOT_AUTO(range_answers_drop) range_answers a = { .begun = j->n };
 
     for (int64_t i = 0; i < j->n; i++) {
         DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-        add_failure(&a, arena, j->first + i, err, false);
+        add_failure(&a, arena, j->first + i, err, draining);
     }
-    put(j, &a, 0);
+    range_answer(j, &a);
 }
 
 /* ---- running ---- */
 
-static void run_one(job *j, depot_job *seen, depot_arena *arena, const char *text, size_t len, answers *a)
+static void run_one(job *j, depot_job *seen, depot_arena *arena, const char *text, size_t len, range_answers *a)
 {
     const depot_json *result = NULL;
     depot_err         err = { 0 };
-    int64_t           place = j->first + a->done;
+    int64_t           place = j->first + a->begun;
 
     seen->args = depot_json_parse(arena, text, len, &err);
     bool ok = seen->args != NULL && j->handler->fn(j->handler->arg, seen, arena, &result, &err);
@@ -111,28 +92,23 @@ static void run_one(job *j, depot_job *seen, depot_arena *arena, const char *tex
         err.code = seen->args == NULL ? DEPOT_E_BAD_PAYLOAD : err.code == DEPOT_OK ? DEPOT_E_UNKNOWN : err.code;
         add_failure(a, arena, place, &err, queue_is_draining(&queue_self));
     }
-    depot_buf_adds(&a->results, a->done == 0 ? "" : ",");
-    if (ok && result != NULL) {
-        depot_buf_adds(&a->results, job_result_text(&queue_self, arena, depot_json_text(arena, result)));
-        a->with_result++;
-    } else {
-        depot_buf_adds(&a->results, "null");
-    }
-    a->done++;
+    bool has_result = ok && result != NULL;
+    range_add_result(a, has_result ? job_result_text(&queue_self, arena, depot_json_text(arena, result)) : NULL);
+    a->begun++;
 }
 
-static void set_id(depot_job *seen, char id[ID_SIZE], const job *j, int64_t place)
+void range_set_id(const job *j, int64_t place, char out[ID_SIZE])
 {
     unsigned last =
         (unsigned)strtoul(j->id + ID_SIZE - 4, NULL, 16); /* three digits, of which ten bits are the place */
 
-    (void)snprintf(id + ID_SIZE - 4, 4, "%03x", last | (unsigned)place);
-    seen->id = id;
+    memcpy(out, j->id, ID_SIZE);
+    (void)snprintf(out + ID_SIZE - 4, 4, "%03x", (last | (unsigned)place) & 0xfff);
 }
 
-static bool goes_on(queue *q, const job *j, const answers *a)
+static bool goes_on(queue *q, const job *j, const range_answers *a)
 {
-    bool is_late = a->done > 0 && depot_now_us() - j->started_us > RANGE_US;
+    bool is_late = a->begun > 0 && depot_now_us() - j->started_us > RANGE_US;
 
     pthread_mutex_lock(&q->lock);
     bool on = !j->is_lost && !q->draining && !is_late && a->results.len + a->others.len < RESULTS_BYTES;
@@ -145,25 +121,25 @@ static bool goes_on(queue *q, const job *j, const answers *a)
 void range_run(depot_ctx *ctx, void *job_ptr)
 {
     job                             *j = job_ptr;
-    DEPOT_AUTO(answers_drop) answers a = { .done = 0 };
-    char                             id[ID_SIZE];
+    DEPOT_AUTO(range_answers_drop) range_answers a = { .begun = 0 };
+    char                             id[ID_SIZE] = "";
     const char                      *at = strchr(j->args, '[') + 1;
     size_t                           len;
-    depot_job seen = { .queue = j->queue, .type = j->type, .attempt = j->attempt, .max_attempts = j->max_attempts };
+    depot_job seen = { .queue = j->queue, .id = id, .type = j->type, .attempt = j->attempt, .max_attempts = j->max_attempts };
 
     (void)ctx;
-    memcpy(id, j->id, ID_SIZE);
     for (int64_t i = 0; i < j->first; i++) {
-        (void)next_element(&at, &len);
+        (void)depot_json_item(&at, &len);
     }
-    for (bool on = true; on && a.done < j->n;) {
+    for (bool on = true; on && a.begun < j->n;) {
         DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-        for (int i = 0; i < PARSED_AT_A_TIME && a.done < j->n && (on = goes_on(&queue_self, j, &a)); i++) {
-            set_id(&seen, id, j, j->first + a.done);
-            const char *text = next_element(&at, &len);
+        for (int i = 0; i < PARSED_AT_A_TIME && a.begun < j->n && (on = goes_on(&queue_self, j, &a)); i++) {
+            range_set_id(j, j->first + a.begun, id);
+            const char *text = depot_json_item(&at, &len);
             run_one(j, &seen, arena, text, len, &a);
         }
     }
-    put(j, &a, depot_now_us() - j->started_us);
+    a.busy_us = depot_now_us() - j->started_us;
+    range_answer(j, &a);
     job_end(&queue_self, j);
 }

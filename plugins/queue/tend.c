@@ -17,14 +17,14 @@ static uint64_t mark_canceled(queue *q, const char *id)
     for (int is_lua = 0; is_lua < 2; is_lua++) {
         for (job *j = q->waiting[is_lua].first, *next; j != NULL; j = next) {
             next = j->next;
-            if (strcmp(j->id, id) == 0) {
+            if (j->n == 0 && strcmp(j->id, id) == 0) { /* a range's id is that of its chunk's first job */
                 job_take(&q->waiting[is_lua], j);
                 job_set_released(j);
                 job_push(&q->ended, j);
             }
         }
         for (job *j = q->running[is_lua].first; j != NULL; j = j->next) {
-            if (!j->is_canceled && strcmp(j->id, id) == 0) {
+            if (j->n == 0 && !j->is_canceled && strcmp(j->id, id) == 0) {
                 j->is_canceled = true;
                 script = j->script_id;
             }

@@ -203,7 +203,7 @@ create table queue.chunk_leases (
     token      uuid primary key,
     chunk      uuid not null,
     lo         integer not null,
-    n          integer not null check (n > 0),
+    n          integer not null check (n >= 0), -- 0: has ended; somebody may hold it still in a transaction (queue.hold)
     queue      text not null,
     worker     text not null,
     started_at timestamptz not null,

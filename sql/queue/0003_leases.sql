@@ -27,7 +27,8 @@ begin
     select worker_id into before from queue.dispatchers where instance = of_instance for update;
     if before <> worker then
         select array_agg(id) into lost
-        from (select id from queue.jobs where status = 'running' and locked_by = before for update skip locked) j;
+        from (select id from queue.jobs where status = 'running' and locked_by = before
+              and not exists (select from queue.chunk_leases l where l.token = lease_token) for update skip locked) j;
         perform queue.close_lost(lost, 'the daemon that worked on it was started anew');
         -- ranges may be a million jobs, too many for one statement: whoever reaps closes them bit by bit
         update queue.chunk_leases l set expires_at = '-infinity'
@@ -202,7 +203,7 @@ language sql stable as $$
     from queue.jobs j left join queue.queue_policies p on p.queue = j.queue where j.status = 'running' and j.locked_by = worker
 $$;
 
--- Extends the leases; returns the tokens of those that are lost. What a job holds in a transaction (queue.hold) is extended too: its lease
+-- Extends the leases; returns the jobs whose lease is lost. What a job holds in a transaction (queue.hold) is extended too: its lease
 -- must not be over when that ends. A row that somebody changes right now is passed over.
 create function queue.heartbeat(jobs uuid[], tokens uuid[], lease interval) returns setof uuid
 language plpgsql volatile as $$
@@ -215,7 +216,7 @@ begin
         from free f join queue.jobs o on o.id = f.id left join queue.queue_policies p on p.queue = o.queue
         where j.id = f.id
     )
-    select h.token from held h where not exists (select from queue.jobs j where j.id = h.id and j.lease_token = h.token);
+    select h.id from held h where not exists (select from queue.jobs j where j.id = h.id and j.lease_token = h.token);
 end
 $$;
 
@@ -282,6 +283,8 @@ begin
         n := queue.lose_chunks(ranges, 'its lease ran out: the worker that held it is gone');
         select array_agg(id) into ids
         from (select id from queue.jobs where status = 'running' and lock_expires_at < clock_timestamp()
+                -- those that went on when their range ended: not while somebody holds the range's lease
+                and not exists (select from queue.chunk_leases l where l.token = lease_token)
               order by lock_expires_at limit most for update skip locked) j;
         perform queue.close_lost(ids, 'its lease ran out: the worker that held it is gone');
     end if;

@@ -157,9 +157,10 @@ begin
 end
 $$;
 
--- For handlers in C: ranges with a lease each. args: of the whole chunk.
+-- Ranges with a lease each. args: of the whole chunk.
 create function queue.claim_chunks(worker text, queues text[], types text[], ranges integer, jobs bigint, lease interval)
-    returns table (id uuid, token uuid, lo integer, n integer, queue text, job_type text, args text, max_attempts integer, lease_ms bigint)
+    returns table (id uuid, token uuid, lo integer, n integer, queue text, job_type text, args text, max_attempts integer, lease_ms bigint,
+                   timeout_ms bigint)
 language plpgsql volatile set jit = off as $$
 #variable_conflict use_column
 begin
@@ -175,8 +176,8 @@ begin
         insert into queue.tally (queue, started) select l.queue, sum(l.n) from leased l group by l.queue
     )
     select l.chunk, l.token, l.lo, l.n, l.queue, c.job_type, c.args::text, c.max_attempts,
-           (extract(epoch from l.expires_at - l.started_at) * 1000)::bigint
-    from leased l join queue.chunks c on c.id = l.chunk order by c.run_at, l.chunk, l.lo;
+           (extract(epoch from l.expires_at - l.started_at) * 1000)::bigint, p.timeout_ms::bigint
+    from leased l join queue.chunks c on c.id = l.chunk left join queue.queue_policies p on p.queue = l.queue order by c.run_at, l.chunk, l.lo;
 end
 $$;
 
@@ -223,20 +224,19 @@ begin
 end
 $$;
 
--- Before a claim of rows: jobs of chunks for handlers in scripts, and for handlers in C where a rate limit must be counted one by one,
--- become rows, until of each queue and type `jobs` rows wait that rank with what is left of its chunks. Each for itself: rows of others may
--- be paused, held back by a limit or of less weight, and must not keep what could run from becoming rows.
-create function queue.unpack(of_queues text[], script_types text[], c_types text[], jobs integer) returns bigint
+-- Before a claim of rows: jobs of chunks where a rate limit must be counted one by one become rows, until of each queue and type `jobs` rows
+-- wait that rank with what is left of its chunks. Each for itself: rows of others may be paused, held back by a limit or of less weight, and
+-- must not keep what could run from becoming rows.
+create function queue.unpack(of_queues text[], types text[], jobs integer) returns bigint
 language plpgsql volatile set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
 declare
-    names    text[] := array(select t from unnest(script_types || c_types) t where t !~ '[*?]');
-    patterns text[] := array(select queue.glob_like(t) from unnest(script_types || c_types) t where t ~ '[*?]');
-    rates    boolean := exists (select from queue.limits r where r.on_kind <> 'key');
+    names    text[] := array(select t from unnest(types) t where t !~ '[*?]');
+    patterns text[] := array(select queue.glob_like(t) from unnest(types) t where t ~ '[*?]');
     waiting  record; -- a queue, a type, the best rank of its due chunks
     wanted   bigint;
     moved    bigint := 0;
 begin
-    if not exists (select from queue.chunk_ready) then
+    if not exists (select from queue.limits r where r.on_kind <> 'key') or not exists (select from queue.chunk_ready) then
         return 0;
     end if;
     perform queue.budgets(of_queues, jobs); -- locks all policies, in order: not one after the other as the queues come
@@ -250,7 +250,7 @@ begin
         )
         select g.queue, g.job_type, min(g.rank) as rank from groups g
         where (of_queues is null or g.queue = any (of_queues)) and (g.job_type = any (names) or g.job_type like any (patterns))
-          and (g.job_type = any (script_types) or (rates and queue.is_rated(g.queue, g.job_type)))
+          and queue.is_rated(g.queue, g.job_type)
           and exists (select from queue.chunk_ready d where d.queue = g.queue and d.job_type = g.job_type and d.rank = g.rank
                       and d.run_at <= clock_timestamp())
         group by g.queue, g.job_type order by g.queue, g.job_type
@@ -303,10 +303,28 @@ language sql volatile as $$
     where c.id = l.chunk and e.place - 1 = any (places)
 $$;
 
--- results: [{token, chunk, busy_us, results, others, released}], one for each lease. results: an array of what handlers returned, or
--- null when none did. others: [{place, outcome …}], members as in queue.finish. released: [{lo, n}] that were never begun. All that is
--- in neither has succeeded. Gives, for each lease, how many jobs came to which end; `late` when the lease was lost, `known` when this
--- result had been accepted before and the answer was lost.
+-- The lease as it was, which is none any more; null: it was none. Jobs that are cut off may hold it in transactions that have not ended yet,
+-- and nobody waits for these: then it stays as one of no jobs, until the reaper finds it free.
+create function queue.end_lease(of_token uuid, is_free boolean) returns queue.chunk_leases
+language plpgsql volatile as $$
+declare
+    l queue.chunk_leases;
+begin
+    if is_free then
+        delete from queue.chunk_leases d where d.token = of_token and d.n > 0 returning * into l;
+        return l;
+    end if;
+    select * into l from queue.chunk_leases d where d.token = of_token and d.n > 0 for no key update;
+    update queue.chunk_leases d set n = 0, expires_at = clock_timestamp() where d.token = l.token;
+    return l;
+end
+$$;
+
+-- results: [{token, chunk, busy_us, results, others, going, released, lost}], one for each lease. results: an array of what handlers
+-- returned, or null when none did. others: [{at, outcome …}], at: its place, the rest as in queue.finish. going: [place] that run on by
+-- themselves: rows under the lease's token from here on. released: [{lo, n}] that were never begun. All that is in none of them has
+-- succeeded. lost: why nothing is known of any of them. Gives, for each lease, how many jobs came to which end; `late` when the lease was
+-- lost, `known` when this result had been accepted before and the answer was lost.
 create function queue.finish_chunks(results jsonb) returns table (token uuid, chunk uuid, queue text, outcome text, status text, n bigint)
 language plpgsql volatile set jit = off as $$
 #variable_conflict use_column
@@ -314,50 +332,67 @@ declare
     r      record;
     l      queue.chunk_leases;
     others integer[];
-    given  bigint;
+    going  integer[];
+    back   integer[];
+    well   bigint;
     known  boolean; -- accepted before, and the answer was lost
 begin
-    for r in select * from jsonb_to_recordset(results) as x(token uuid, chunk uuid, busy_us bigint, results json, others jsonb, released jsonb) loop
-        delete from queue.chunk_leases d where d.token = r.token returning d.* into l;
-        if not found then
-            known := exists (select from queue.chunk_attempts a where a.chunk = r.chunk and a.token = r.token);
+    for r in select * from jsonb_to_recordset(results) as x(token uuid, chunk uuid, busy_us bigint, results json, others jsonb, going jsonb,
+                                                            released jsonb, lost text) loop
+        l := queue.end_lease(r.token, r.others is null and r.going is null and r.lost is null);
+        if l.token is null then
+            known := exists (select from queue.chunk_attempts a where a.chunk = r.chunk and a.token = r.token)
+                     or (r.lost is not null and exists (select from queue.attempts t where t.job_id = r.chunk and t.token = r.token));
             insert into queue.late_results (job_id, token, outcome) select r.chunk, r.token, 'chunk' where not known and r.busy_us > 0;
             return query select r.token, r.chunk, null::text, case when known then 'known' else 'late' end, null::text, 1::bigint;
             continue;
         end if;
-        others := coalesce(array(select (o ->> 'place')::integer from jsonb_array_elements(r.others) o), '{}');
-        if others <> '{}' then
-            perform queue.single_out(l, others);
+        if r.lost is not null then
+            perform queue.lose_lease(l, r.lost);
+            return query select l.token, l.chunk, l.queue, 'failed', j.status, count(*)
+                         from generate_series(l.lo, l.lo + l.n - 1) p join queue.jobs j on j.id = queue.job_at(l.chunk, p) group by j.status;
+            continue;
         end if;
-        given := 0;
+        others := coalesce(array(select (o ->> 'at')::integer from jsonb_array_elements(r.others) o), '{}');
+        going := coalesce(array(select g::integer from jsonb_array_elements_text(r.going) g), '{}');
+        back := coalesce(array(select generate_series(g.lo, g.lo + g.n - 1) from jsonb_to_recordset(r.released) as g(lo integer, n integer)), '{}');
+        if others <> '{}' or going <> '{}' then
+            perform queue.single_out(l, others || going);
+        end if;
         if r.released is not null then
-            given := (select sum(g.n) from jsonb_to_recordset(r.released) as g(lo integer, n integer));
             insert into queue.chunk_ready (chunk, lo, n, queue, job_type, rank, run_at)
             select l.chunk, g.lo, g.n, l.queue, c.job_type, -c.priority, c.run_at
             from jsonb_to_recordset(r.released) as g(lo integer, n integer), queue.chunks c where c.id = l.chunk;
         end if;
-        if l.n > given then
+        if l.n > cardinality(back) then
             insert into queue.chunk_attempts (chunk, lo, n, token, worker, started_at, finished_at, others, results)
-            select l.chunk, l.lo, l.n, l.token, l.worker, l.started_at, clock_timestamp(),
-                   others || coalesce(array(select generate_series(g.lo, g.lo + g.n - 1)
-                                            from jsonb_to_recordset(r.released) as g(lo integer, n integer)), '{}'), r.results;
+            select l.chunk, l.lo, l.n, l.token, l.worker, l.started_at, clock_timestamp(), others || going || back, r.results;
         end if;
-        insert into queue.tally (queue, started, succeeded, latency_ms)
-        values (l.queue, -given, l.n - given - cardinality(others), coalesce(r.busy_us, 0) / 1000);
-        return query select * from (values (l.token, l.chunk, l.queue, 'succeeded', 'succeeded', l.n - given - cardinality(others)),
-                                           (l.token, l.chunk, l.queue, 'released', 'queued', given)) v(a, b, c, d, e, m) where v.m > 0;
+        well := l.n - cardinality(others || going || back);
+        insert into queue.tally (queue, started, succeeded, latency_ms) values (l.queue, -cardinality(back), well, coalesce(r.busy_us, 0) / 1000);
+        return query select * from (values (l.token, l.chunk, l.queue, 'succeeded', 'succeeded', well),
+                                           (l.token, l.chunk, l.queue, 'released', 'queued', cardinality(back)::bigint)) v(a, b, c, d, e, m)
+                     where v.m > 0;
         continue when others = '{}';
         return query
         select l.token, l.chunk, l.queue, f.outcome, f.status, count(*)
-        from queue.finish((select jsonb_agg(o || jsonb_build_object('job', queue.job_at(l.chunk, (o ->> 'place')::integer), 'token', l.token))
+        from queue.finish((select jsonb_agg(o || jsonb_build_object('job', queue.job_at(l.chunk, (o ->> 'at')::integer), 'token', l.token))
                            from jsonb_array_elements(r.others) o)) f
         group by f.outcome, f.status;
     end loop;
 end
 $$;
 
--- Leases whose worker is gone, locked by the caller. Every job of them becomes a row, so that each is leased by itself from here on
+-- Leases whose worker is gone, ended by the caller. Every job of them becomes a row, so that each is leased by itself from here on
 -- and one that kills its worker is found. It is charged when it was the only one of its lease: of several nobody can say which it was.
+create function queue.lose_lease(l queue.chunk_leases, why text) returns void
+language plpgsql volatile as $$
+begin
+    perform queue.single_out(l, array(select generate_series(l.lo, l.lo + l.n - 1)));
+    perform queue.close_lost(array(select queue.job_at(l.chunk, p) from generate_series(l.lo, l.lo + l.n - 1) p), why, l.n = 1);
+end
+$$;
+
 create function queue.lose_chunks(tokens uuid[], why text) returns bigint
 language plpgsql volatile set jit = off as $$
 declare
@@ -365,8 +400,7 @@ declare
     lost bigint := 0;
 begin
     for l in delete from queue.chunk_leases d where d.token = any (tokens) returning d.* loop
-        perform queue.single_out(l, array(select generate_series(l.lo, l.lo + l.n - 1)));
-        perform queue.close_lost(array(select queue.job_at(l.chunk, p) from generate_series(l.lo, l.lo + l.n - 1) p), why, l.n = 1);
+        perform queue.lose_lease(l, why);
         lost := lost + l.n;
     end loop;
     return lost;
@@ -379,19 +413,20 @@ language sql volatile as $$
     with kept as (
         update queue.chunk_leases l set expires_at = clock_timestamp() + coalesce(p.lease_ms * interval '1 millisecond', lease)
         from queue.chunk_leases o left join queue.queue_policies p on p.queue = o.queue
-        where l.token = any (tokens) and o.token = l.token returning l.token
+        where l.token = any (tokens) and l.n > 0 and o.token = l.token returning l.token
     )
     select t from unnest(tokens) t where t not in (select token from kept)
 $$;
 
 -- The leases of a worker: for one that cannot know whether its claim was committed.
 create function queue.held_chunks(of_worker text, lease interval)
-    returns table (id uuid, token uuid, lo integer, n integer, queue text, job_type text, args text, max_attempts integer, lease_ms bigint)
+    returns table (id uuid, token uuid, lo integer, n integer, queue text, job_type text, args text, max_attempts integer, lease_ms bigint,
+                   timeout_ms bigint)
 language sql stable as $$
     select l.chunk, l.token, l.lo, l.n, l.queue, c.job_type, c.args::text, c.max_attempts,
-           coalesce(p.lease_ms, (extract(epoch from lease) * 1000)::bigint)
+           coalesce(p.lease_ms, (extract(epoch from lease) * 1000)::bigint), p.timeout_ms::bigint
     from queue.chunk_leases l join queue.chunks c on c.id = l.chunk left join queue.queue_policies p on p.queue = l.queue
-    where l.worker = of_worker
+    where l.worker = of_worker and l.n > 0
 $$;
 
 -- ---- reading ----
@@ -472,6 +507,10 @@ begin
            and not exists (select from queue.chunk_leases l where l.chunk >= since and l.chunk < upto)
            and not exists (select from queue.chunk_attempts a where a.chunk >= since and a.chunk < upto and a.finished_at > now() - keep) then
             begin
+                delete from queue.checkpoints c where c.job_id >= since and c.job_id < upto
+                    and not exists (select from queue.jobs j where j.id = c.job_id);
+                delete from queue.job_progress g where g.job_id >= since and g.job_id < upto
+                    and not exists (select from queue.jobs j where j.id = g.job_id);
                 execute format('drop table queue.chunks_%s', to_char(d, 'YYYYMMDD'));
                 execute format('drop table if exists queue.chunk_attempts_%s', to_char(d, 'YYYYMMDD'));
             exception when lock_not_available then

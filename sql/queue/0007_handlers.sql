@@ -2,22 +2,38 @@
 
 -- Is the lease held, and will it be until the transaction ends? Whoever would take it away passes over the job, and nobody leases it
 -- anew before. The weakest lock that does this: the lease is extended under it, and a cancel is heard of.
+-- A job of a range has no row: it is the range's lease that is held.
 create function queue.hold(job uuid, token uuid) returns boolean
 language plpgsql volatile as $$
+#variable_conflict use_variable
 begin
     perform from queue.jobs j where j.id = job and j.lease_token = token for key share;
+    if not found then
+        perform from queue.chunk_leases l where l.token = token and l.chunk = queue.chunk_of(job)
+            and queue.place_of(job) between l.lo and l.lo + l.n - 1 for key share;
+    end if;
     return found;
 end
+$$;
+
+create function queue.is_held(job uuid, token uuid) returns boolean
+language sql stable as $$
+    select exists (select from queue.jobs j where j.id = job and j.lease_token = token)
+        or exists (select from queue.chunk_leases l where l.token = is_held.token and l.chunk = queue.chunk_of(job)
+                   and queue.place_of(job) between l.lo and l.lo + l.n - 1)
 $$;
 
 -- false: the lease is lost.
 create function queue.progress(job uuid, token uuid, doc jsonb) returns boolean
 language plpgsql volatile as $$
+#variable_conflict use_column
 begin
-    insert into queue.job_progress (job_id, doc)
-    select j.id, progress.doc from queue.jobs j where j.id = job and j.lease_token = token
+    if not queue.hold(job, token) then
+        return false;
+    end if;
+    insert into queue.job_progress (job_id, doc) values (job, progress.doc)
     on conflict (job_id) do update set doc = excluded.doc, at = excluded.at;
-    return found;
+    return true;
 end
 $$;
 

@@ -30,8 +30,12 @@ def processor_seconds(pids):
 
 
 def children(pid):
-    with open("/proc/%d/task/%d/children" % (pid, pid), encoding="ascii") as file:
-        return [int(word) for word in file.read().split()]
+    """Of all its threads, as workers are started by one that is not the first."""
+    found = []
+    for task in os.listdir("/proc/%d/task" % pid):
+        with open("/proc/%d/task/%s/children" % (pid, task), encoding="ascii") as file:
+            found += [int(word) for word in file.read().split()]
+    return found
 
 
 class Session:

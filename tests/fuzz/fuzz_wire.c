@@ -2,9 +2,34 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "lua/wire.h"
+#include "lua/outcome.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
+
+/* What a worker says that scripts came to: whatever it is, the daemon hears of each place once, and of none that it has not given away. */
+static void read_outcome(depot_arena *arena, const depot_json *head, const char *text, size_t n)
+{
+    enum { FIRST = 3, PLACES = 5 };
+    bool                seen[PLACES] = { false };
+    depot_script_result one;
+    depot_range_result  all;
+    depot_err           err = { 0 };
+
+    outcome_read(arena, head, text, n, &one);
+    if (!outcome_range_read(arena, head, text, n, FIRST, PLACES, 1, &all, &err)) {
+        if (err.code != DEPOT_E_MALFORMED) {
+            abort();
+        }
+        return;
+    }
+    for (size_t i = 0; i < all.n_ended + all.n_going; i++) {
+        int64_t place = i < all.n_ended ? all.ended[i].place : all.going[i - all.n_ended].place;
+        if (place < FIRST || place >= FIRST + all.begun || all.begun > PLACES || seen[place - FIRST]) {
+            abort();
+        }
+        seen[place - FIRST] = true;
+    }
+}
 
 /* All frames as text, until more bytes are wanted or a frame is bad. */
 static void read_all(wire_reader *r, depot_buf *out, bool *bad)
@@ -29,6 +54,7 @@ static void read_all(wire_reader *r, depot_buf *out, bool *bad)
         if (wire_parse(arena, &frame, &head, &text, &n, &err)) {
             depot_err found;
             wire_get_err(head, &found);
+            read_outcome(arena, head, text, n);
             depot_buf_add(out, text, n);
         }
     }

@@ -12,24 +12,26 @@ static const char claimed[] = "select count(*) || ' ' || count(*) filter (where 
 static void rows_of_less_weight_do_not_stop_chunks(void)
 {
     clean();
+    (void)ask("insert into queue.limits values ('s', 'type', 's', 1000, 1000)");
     (void)ask("select count(queue.enqueue('q', 's')) from generate_series(1, 20)");
     (void)ask("select queue.enqueue_chunks('q', 's', '[1, 2, 3, 4, 5]', priority => 5)");
-    is_str(ask("select queue.unpack(null, '{s}', '{}', 10)"), "5", "a chunk of more weight becomes rows beside many rows of less");
+    is_str(ask("select queue.unpack(null, '{s}', 10)"), "5", "a chunk of more weight becomes rows beside many rows of less");
     (void)ask("select count(*) from queue.claim('w', null, '{s}', 10, '10 s')");
     is_str(ask(claimed), "10 5", "and its jobs are claimed first");
     (void)ask("select queue.enqueue_chunks('q', 's', '[1]', now() + interval '1 hour', 9)");
     (void)ask("select queue.enqueue_chunks('q', 's', (select json_agg(g) from generate_series(1, 100) g))");
-    is_str(ask("select queue.unpack(null, '{s}', '{}', 10) || ' ' || queue.unpack(null, '{s}', '{}', 10)"), "0 0",
+    is_str(ask("select queue.unpack(null, '{s}', 10) || ' ' || queue.unpack(null, '{s}', 10)"), "0 0",
            "no more become rows than are needed, whatever is there for later");
 }
 
 static void queues_that_stand_do_not_stop_others(void)
 {
     clean();
+    (void)ask("insert into queue.limits values ('s', 'type', 's', 1000, 1000)");
     (void)ask("select queue.pause('p', 'somebody')");
     (void)ask("select count(queue.enqueue('p', 's')) from generate_series(1, 20)");
     (void)ask("select queue.enqueue_chunks('q', 's', '[1, 2, 3]')");
-    is_str(ask("select queue.unpack(null, '{s}', '{}', 10)"), "3", "rows of a paused queue do not keep a chunk of another one");
+    is_str(ask("select queue.unpack(null, '{s}', 10)"), "3", "rows of a paused queue do not keep a chunk of another one");
     is_str(ask("select count(*) from queue.claim('w', null, '{s}', 10, '10 s')"), "3", "whose jobs are claimed");
 }
 
@@ -42,10 +44,36 @@ static void types_without_tokens_do_not_stop_others(void)
     (void)ask("select queue.enqueue('q', 'free')");
     is_str(ask("select sum(n) from queue.claim_chunks('w', null, '{rated,free}', 8, 1000, '10 s')"), "2",
            "ranges of a free type are taken beside a rated one of more weight");
-    is_str(ask("select queue.unpack(null, '{}', '{rated,free}', 2)"), "2", "a rated one becomes rows");
+    is_str(ask("select queue.unpack(null, '{rated,free}', 2)"), "2", "a rated one becomes rows");
     (void)ask("select count(*) from queue.claim('w', null, '{rated,free}', 10, '10 s')");
     is_str(ask("select count(*) from queue.claim('w', null, '{rated,free}', 10, '10 s')"), "1",
            "when its tokens are gone, rows of less weight are claimed though it waits");
+}
+
+static void a_range_ends_while_one_of_its_jobs_is_held(void)
+{
+    DEPOT_AUTO(db_disconnect) depot_db *db = connect_as(pg_cluster_url(pgt_cluster));
+    DEPOT_AUTO(db_disconnect) depot_db *other = connect_as(pg_cluster_url(pgt_cluster));
+
+    clean();
+    (void)ask_on(other, "set lock_timeout = '2 s'");
+    (void)ask("select queue.enqueue_chunks('q', 's', '[1, 2, 3]')");
+    (void)ask("select count(*) from queue.claim_chunks('w', null, '{s}', 1, 10, '1 ms')");
+    (void)ask_on(db, "begin");
+    is_str(ask_on(db, "select queue.hold(queue.job_at(chunk, 1), token) from queue.chunk_leases"), "t", "a job of a range holds its lease");
+    is_str(ask("select queue.hold(queue.job_at(chunk, 3), token) from queue.chunk_leases"), "f", "for its places only");
+    is_str(ask("select queue.is_held(queue.job_at(chunk, 2), token) from queue.chunk_leases"), "t", "and is told that it has it");
+    is_str(ask_on(other, "select sum(n) from queue.finish_chunks((select jsonb_build_array(jsonb_build_object('token', token, 'chunk', chunk,"
+                         " 'busy_us', 1, 'going', '[1]'::jsonb)) from queue.chunk_leases))"), "2", "the range ends, but for this one");
+    is_str(ask("select string_agg(distinct outcome, ' ') from queue.finish_chunks((select jsonb_build_array(jsonb_build_object('token', token, 'chunk',"
+               " chunk, 'busy_us', 1, 'going', '[1]'::jsonb)) from queue.chunk_leases))"), "known", "once");
+    is_str(ask("select count(*) || ' ' || max(status) from queue.jobs"), "1 running", "which is a row now");
+    is_str(ask_on(other, "select lost from queue.reap('w', '1 min', '10 s')"), "0", "whose lease has run out, but it is held");
+    is_str(ask_on(db, "select queue.hold(id, lease_token) from queue.jobs"), "t", "and goes on to be");
+    (void)ask_on(db, "commit");
+    is_str(ask("select count(*) from queue.held_chunks('w', '1 s')"), "0", "nobody takes what is left of the range for one");
+    is_str(ask("select lost from queue.reap('w', '1 min', '10 s')"), "1", "then it is reaped");
+    is_str(ask("select count(*) from queue.chunk_leases"), "0", "with what was left");
 }
 
 static void a_lease_is_extended_while_it_is_held(void)
@@ -150,6 +178,7 @@ int main(void)
     run(rows_of_less_weight_do_not_stop_chunks);
     run(queues_that_stand_do_not_stop_others);
     run(types_without_tokens_do_not_stop_others);
+    run(a_range_ends_while_one_of_its_jobs_is_held);
     run(a_lease_is_extended_while_it_is_held);
     run(no_wait_is_too_long_to_be_written);
     run(a_key_leads_to_a_job);

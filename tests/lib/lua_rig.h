@@ -20,6 +20,11 @@ typedef struct rig {
     int64_t   cpu_us, wall_us;
     size_t    ended;
     depot_buf log, faults; /* one line each */
+    depot_buf ends;        /* of scripts: id, code or result; one line each */
+    /* of the last range that answered: "begun 3 ended 1 CODE, 2 CODE going 0 results […]" */
+    bool      has_answered;
+    depot_buf answer;
+    char     *message; /* of the last of `ended` */
 } rig;
 
 typedef struct rig_options {
@@ -40,7 +45,6 @@ static inline void rig_done(void *arg, uint64_t id, const depot_script_result *r
 {
     rig *r = arg;
 
-    (void)id;
     r->done = true;
     r->ended++;
     r->ok = res->ok;
@@ -50,6 +54,27 @@ static inline void rig_done(void *arg, uint64_t id, const depot_script_result *r
     r->err = res->err;
     r->cpu_us = res->cpu_us;
     r->wall_us = res->wall_us;
+    depot_buf_addf(&r->ends, "%llu %s\n", (unsigned long long)id, res->ok ? res->json : depot_err_id(&res->err));
+}
+
+static inline void rig_ranged(void *arg, uint64_t id, const depot_range_result *res)
+{
+    rig *r = arg;
+
+    (void)id;
+    depot_buf_reset(&r->answer);
+    depot_buf_addf(&r->answer, "begun %lld ended", (long long)res->begun);
+    for (size_t i = 0; i < res->n_ended; i++) {
+        const depot_script_result *one = &res->ended[i].res;
+        depot_buf_addf(&r->answer, " %lld %s%s", (long long)res->ended[i].place, depot_err_id(&one->err), one->snoozed ? "!" : "");
+        r->message = rig_copy(r->arena, one->err.msg);
+    }
+    depot_buf_adds(&r->answer, " going");
+    for (size_t i = 0; i < res->n_going; i++) {
+        depot_buf_addf(&r->answer, " %lld", (long long)res->going[i].place);
+    }
+    depot_buf_addf(&r->answer, " results %s", res->results == NULL ? "-" : res->results);
+    r->has_answered = true;
 }
 
 static inline void rig_log(void *arg, uint64_t id, depot_level level, const char *label, const char *where,
@@ -100,6 +125,7 @@ static inline bool rig_start(rig *r, const rig_options *o)
         .result_max = 65536,
         .log_max = o->log_max,
         .done = rig_done,
+        .ranged = rig_ranged,
         .log = rig_log,
         .arg = r,
     };
@@ -160,6 +186,8 @@ static inline void rig_free(rig *r)
         abort();
     }
     depot_buf_free(&r->log);
+    depot_buf_free(&r->ends);
+    depot_buf_free(&r->answer);
     depot_buf_free(&r->faults);
     depot_arena_free(r->arena);
 }

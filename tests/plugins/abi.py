@@ -14,7 +14,7 @@ folder, compiler, frozen = sys.argv[1], sys.argv[2], sys.argv[3:]
 # Rows and what carries its own size, and what only depotd allocates. All else is allocated by plugins and keeps its size.
 GROWING = {"depot_plugin", "depot_field", "depot_section", "depot_metric", "depot_event_row", "depot_task_row", "depot_route",
            "depot_service", "depot_need", "depot_subscription", "depot_lua_fn", "depot_queue_v1", "depot_storage_v1",
-           "depot_script_result", "depot_job", "depot_reply_view"}
+           "depot_script_result", "depot_range_result", "depot_job", "depot_reply_view"}
 
 
 def text_of(name):

@@ -15,6 +15,8 @@ typedef enum depot_json_type {
 
 /* Strict RFC 8259, any value at the top, duplicate keys refused, depth at most 64; the message names line and column. */
 DEPOT_API depot_json *depot_json_parse(depot_arena *arena, const char *text, size_t n, depot_err *err) DEPOT_MUST_USE;
+/* The text of the next value in the inside of an array, which is known to be good JSON and ends in ] or NUL; *at moves behind it. */
+DEPOT_API const char *depot_json_item(const char **at, size_t *out_len);
 /* Compact text; keys in order of insertion. pretty: indented by two. */
 DEPOT_API char *depot_json_text(depot_arena *arena, const depot_json *value);
 DEPOT_API char *depot_json_pretty(depot_arena *arena, const depot_json *value);

@@ -162,8 +162,54 @@ typedef struct depot_script {
     void (*done)(void *arg, const depot_script_result *res);
     void *done_arg;
 } depot_script;
+
+/* Many jobs of one type, which one worker runs: a frame there and a frame back for all of them. They run one after the other, but
+ * while some of them wait others go on. */
+struct depot_range_result;
+typedef struct depot_script_range {
+    const char *handler; /* job type */
+    const char *id;      /* of the job at place 0: its last three digits, and the place, make the id of another */
+    const char *token;   /* of the lease of all */
+    const char *job;     /* JSON text, one object: what each job sees of itself besides id and args */
+    const char *args;    /* args_len bytes: n values of JSON with commas between them */
+    size_t      args_len;
+    int64_t     first, n; /* places */
+    int64_t     timeout_ms; /* of each */
+    /* Called once, from any thread, must not block; res is valid during the call. */
+    void (*done)(void *arg, struct depot_range_result *res);
+    /* For each job that goes on after that, as a script's done. */
+    void (*job_done)(void *arg, const depot_script_result *res);
+    void *done_arg;
+} depot_script_range;
+
+typedef struct depot_range_job {
+    int64_t             place;
+    depot_script_result res;
+} depot_range_job;
+
+typedef struct depot_range_going {
+    int64_t  place;
+    uint64_t id; /* to cancel it */
+    void    *arg;
+} depot_range_going;
+
+typedef struct depot_range_result {
+    depot_err          err;     /* none of them ended, or nobody knows which did: WORKER_LOST when the worker died */
+    int64_t            begun;   /* so many from the first on; the others can be given to somebody else */
+    depot_range_job   *ended;   /* of these, the ones that failed or were put off */
+    size_t             n_ended;
+    depot_range_going *going;   /* of these, the ones that go on: done sets `arg` for their job_done */
+    size_t             n_going;
+    const char        *results; /* JSON text, an array of `begun`: what the others returned; NULL: nothing */
+    int64_t            busy_us; /* of all that have ended, together */
+} depot_range_result;
+
 /* Hands it to a worker. *out_id can cancel it. UNAVAILABLE when no worker is there or all are full. */
 DEPOT_API bool depot_script_run(depot_ctx *ctx, const depot_script *script, uint64_t *out_id, depot_err *err) DEPOT_MUST_USE;
+/* The same. *out_room: how much of the capacity it takes until it is done, as so many of its jobs may wait at a time. */
+DEPOT_API bool depot_script_run_range(depot_ctx *ctx, const depot_script_range *range, uint64_t *out_id, int64_t *out_room,
+                                      depot_err *err) DEPOT_MUST_USE;
+DEPOT_API void depot_script_enough(depot_ctx *ctx, uint64_t id); /* no more of a range's jobs are to begin */
 DEPOT_API void depot_script_cancel(depot_ctx *ctx, uint64_t id);
 DEPOT_API int64_t depot_script_capacity(depot_ctx *ctx); /* how many more could start now */
 /* Calls fn (any thread, must not block) when capacity comes back or the set of handlers changes. */
