@@ -80,6 +80,7 @@ bool api_open(host *h, const api_limits *limits, depot_err *err)
     snprintf(a->why, sizeof(a->why), "starting");
     a->auth = auth_new(a->core);
     a->streams = executor_new(STREAM_THREADS, STREAM_QUEUE);
+    a->later = later_new();
     api_self = a;
     api_set_limits(limits);
     a->openapi = depot_json_text(arena, api_openapi(arena));
@@ -94,6 +95,13 @@ void api_drain(int64_t grace_ms)
     }
 }
 
+void api_settle(int64_t grace_ms)
+{
+    if (api_self != NULL) {
+        later_settle(api_self->later, grace_ms);
+    }
+}
+
 void api_close(void)
 {
     api *a = api_self;
@@ -103,6 +111,7 @@ void api_close(void)
     }
     executor_drain(a->streams, 0);
     executor_free(a->streams);
+    later_free(a->later);
     metrics_collector_remove(collect, a);
     auth_free(a->auth);
     pthread_mutex_destroy(&a->lock);

@@ -20,8 +20,11 @@ bool api_open(host *h, const api_limits *limits, depot_err *err) DEPOT_MUST_USE;
 /* Whether api_open could build that index, and if not, because of which plugin: for depotd --check. */
 bool api_check_routes(host *h, const char **out_plugin, depot_err *err) DEPOT_MUST_USE;
 /* Refuses new streaming requests, waits up to grace_ms for those that run, then cancels them and waits for their end.
- * Before plugins stop. This, api_close and api_set_ready do nothing while the API is not open. */
+ * Before plugins stop. This, api_settle, api_close and api_set_ready do nothing while the API is not open. */
 void api_drain(int64_t grace_ms);
+/* Waits up to grace_ms for requests whose handlers have passed them on, then replies in their holders' place. After the executor
+ * is drained, before plugins stop. */
+void api_settle(int64_t grace_ms);
 void api_close(void); /* after every transport has stopped and the executor is drained */
 void api_set_limits(const api_limits *limits); /* reload */
 /* ready: the database is there and plugins have started. Until then only EARLY routes answer, others give 503 with why. */

@@ -8,6 +8,7 @@
 #include "api/internal.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "base/text.h"
 #include "base/unit.h"
 
 enum { BATCH_MAX = 200, WRITE_MS = 10000 };
@@ -57,24 +58,48 @@ void audit_row_free(audit_row *row)
     free(row);
 }
 
+const char audit_sql[] = "select depot.audit_add_all($1)";
+
+static void describe(depot_buf *out, const char *name, const char *text)
+{
+    depot_buf_addf(out, "\"%s\":", name);
+    if (text == NULL) {
+        depot_buf_adds(out, "null");
+        return;
+    }
+    depot_buf_adds(out, "\"");
+    (void)text_add_escaped(out, text, strlen(text), SIZE_MAX); /* without a limit all of it is used */
+    depot_buf_adds(out, "\"");
+}
+
+void audit_describe(depot_buf *out, const char *actor, const char *action, const char *target, const char *detail,
+                    const char *request_id)
+{
+    depot_buf_adds(out, "{");
+    describe(out, "actor", actor);
+    depot_buf_adds(out, ",");
+    describe(out, "action", action);
+    depot_buf_adds(out, ",");
+    describe(out, "target", target);
+    depot_buf_adds(out, ",");
+    describe(out, "request_id", request_id);
+    depot_buf_addf(out, ",\"detail\":%s}", detail == NULL ? "null" : detail);
+}
+
 static bool write_batch(const audit_row *first, depot_err *err)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    depot_json                               *entries = depot_json_array(arena);
+    DEPOT_AUTO(depot_buf_free) depot_buf      entries = { 0 };
 
     for (const audit_row *row = first; row != NULL; row = row->next) {
-        depot_json *detail = row->detail == NULL ? NULL : depot_json_parse(arena, row->detail, strlen(row->detail), err);
-        depot_json_add(entries, depot_json_pack(arena, "{s:s, s:s, s:s?, s:o, s:s?}", "actor", row->actor, "action",
-                                                row->action, "target", row->target, "detail",
-                                                detail == NULL ? depot_json_null(arena) : detail, "request_id",
-                                                row->request_id));
+        depot_buf_adds(&entries, row == first ? "[" : ",");
+        audit_describe(&entries, row->actor, row->action, row->target, row->detail, row->request_id);
     }
-    *err = (depot_err){ 0 };
+    depot_buf_adds(&entries, "]");
     /* rows of others are among them: that this request was canceled, or is late, is no reason to lose what it did */
     unit u = { .deadline_ms = depot_now_ms() + WRITE_MS, .apart = true };
     unit_enter(&u);
-    bool ok = depot_sql(api_self->core, arena, "select depot.audit_add_all($1)",
-                        DEPOT_VALS(DEPOT_TEXT(depot_json_text(arena, entries))), NULL, err);
+    bool ok = depot_sql(api_self->core, arena, audit_sql, DEPOT_VALS(DEPOT_TEXT(entries.data)), NULL, err);
     unit_leave(&u);
     return ok;
 }

@@ -7,6 +7,11 @@
 
 typedef struct audit_row audit_row;
 
+/* One row as depot.audit_add_all takes it, a JSON object. detail is JSON text; target, detail and request_id may be NULL. */
+void audit_describe(depot_buf *out, const char *actor, const char *action, const char *target, const char *detail,
+                    const char *request_id);
+extern const char audit_sql[]; /* $1: an array of them */
+
 /* Copies everything; detail is JSON text. */
 audit_row *audit_row_new(const char *actor, const char *action, const char *target, const char *detail, const char *request_id);
 void       audit_row_free(audit_row *row);

@@ -58,8 +58,11 @@ void req_refuse(depot_req *req, const depot_err *err, const depot_json *faults)
 
 /* ---- running ---- */
 
-static void finish(depot_req *req, bool ok, depot_err *err, const depot_json *faults)
+void req_end(depot_req *req, bool ok, depot_err *err, const depot_json *faults)
 {
+    if (!ok && err->code == DEPOT_E_CANCELED && unit_canceled()) {
+        (void)DEPOT_FAIL(err, UNAVAILABLE, "depotd is shutting down");
+    }
     if (!ok && err->code == DEPOT_OK) {
         (void)DEPOT_FAIL(err, BUG, "the handler of %s %s failed without saying why", req->method, route_of(req)->path);
     }
@@ -92,10 +95,9 @@ static void run(depot_req *req)
         ok = entry->route->fn(entry->ctx, req, &err);
     }
     unit_leave(&u);
-    if (!ok && err.code == DEPOT_E_CANCELED && unit_canceled()) {
-        (void)DEPOT_FAIL(&err, UNAVAILABLE, "depotd is shutting down");
+    if (!req->passed_on) { /* else it may have its reply by now */
+        req_end(req, ok, &err, faults);
     }
-    finish(req, ok, &err, faults);
     log_context_set("request_id", NULL);
 }
 

@@ -28,6 +28,7 @@ typedef struct api {
     int64_t       started_ms;
     pthread_mutex_t lock; /* guards why */
     char            why[256];
+    struct later   *later; /* requests whose reply comes later */
 } api;
 
 extern api *api_self; /* set by api_open, cleared by api_close; NULL elsewhere */
@@ -67,11 +68,16 @@ struct depot_req {
     depot_json *args;
     bool        handled; /* the handler was called */
     depot_json *problems; /* for the problem document; NULL: none */
+    bool        passed_on; /* depot_req_later was called: the reply does not come with the handler's return */
+    int         audited;   /* status of the reply for which the audit log has a row already; 0: none */
     depot_buf   body;    /* REQ_COLLECT: grows in the connection's thread */
     /* reply */
     depot_reply_view reply;
     req_header          *out_headers, **last_header;
     const char      *content_type;
+
+    struct depot_req *prev_later, *next_later; /* guarded by the lock of `later` */
+    bool              waits;                   /* the same: somebody holds it, and nobody has replied */
 
     atomic_int  refs;
     atomic_bool gone; /* the connection has freed it: what streams may stop */
@@ -95,6 +101,15 @@ void req_route(depot_req *req); /* finds the route, authenticates, takes the nex
 bool req_wants_text(depot_req *req); /* Accept names plain text, as Prometheus does */
 void req_dispatch(depot_req *req); /* the body is there (or streams): runs the handler, here or on an executor */
 void req_refuse(depot_req *req, const depot_err *err, const depot_json *faults); /* the problem document is the reply */
+
+/* The handler, or who went on in its place, has ended: its reply, or the error, goes out. */
+void req_end(depot_req *req, bool ok, depot_err *err, const depot_json *faults);
+
+/* later.c */
+struct later *later_new(void);
+/* Waits up to grace_ms for requests to be resumed, then refuses those that are left. */
+void later_settle(struct later *l, int64_t grace_ms);
+void later_free(struct later *l);
 
 /* request.c */
 /* This thread is a transport's, inside of a call that it polls after: it must not wait and need not be woken. */

@@ -7,6 +7,7 @@
 #include "api/internal.h"
 #include "base/log.h"
 #include "base/metrics.h"
+#include "base/text.h"
 
 enum { ARGS_SHOWN_MAX = 2048 };
 
@@ -54,33 +55,55 @@ static bool has_secrets(const depot_field *fields)
 }
 
 /* A value as it may be kept: whole if it is short and not secret. */
-static depot_json *shown(const depot_req *req, const depot_field *f, const depot_json *value)
+static void show(depot_buf *out, const depot_field *f, const depot_json *value)
 {
-    depot_err err = { 0 };
+    size_t before = out->len;
 
     if (f->type == DEPOT_T_SECRET || has_secrets(f->fields)) {
-        return depot_json_str(req->arena, "***");
+        depot_buf_adds(out, "\"***\"");
+        return;
     }
-    const char *text = depot_json_text(req->arena, value);
-    size_t      n = strlen(text);
+    depot_json_write(out, value);
+    size_t n = out->len - before;
     if (n > ARGS_SHOWN_MAX) {
-        return depot_json_str(req->arena, depot_strf(req->arena, "(%zu bytes)", n));
+        out->len = before;
+        depot_buf_addf(out, "\"(%zu bytes)\"", n);
     }
-    return depot_json_parse(req->arena, text, n, &err);
 }
 
-static depot_json *shown_args(const depot_req *req)
+static void show_args(depot_buf *out, const depot_req *req)
 {
-    depot_json *out = depot_json_object(req->arena);
+    const char *gap = "";
 
     for (const depot_field *f = req->match.entry->route->request; f != NULL && f->name != NULL && req->args != NULL; f++) {
         const depot_json *given = depot_json_get(req->args, f->name);
-        depot_json       *kept = given == NULL ? NULL : shown(req, f, given);
-        if (kept != NULL) {
-            depot_json_set(out, f->name, kept);
+        if (given != NULL) {
+            depot_buf_addf(out, "%s\"%s\":", gap, f->name);
+            show(out, f, given);
+            gap = ",";
         }
     }
-    return out;
+}
+
+/* What a row says besides who, what and on what: a JSON object. err: NULL if the request was granted. */
+static void write_detail(depot_buf *out, const depot_req *req, int status, const depot_err *err)
+{
+    depot_buf_addf(out, "{\"status\":%d,\"listen\":\"%s\",\"peer\":\"", status, req->listen);
+    (void)text_add_escaped(out, req->peer, strlen(req->peer), SIZE_MAX); /* without a limit all of it is used */
+    depot_buf_adds(out, "\",\"args\":{");
+    show_args(out, req);
+    depot_buf_adds(out, "}");
+    if (err != NULL) {
+        depot_buf_addf(out, ",\"error\":\"%s\"", depot_err_id(err));
+    }
+    depot_buf_adds(out, "}");
+}
+
+enum { ACTION_SIZE = 160 };
+
+static void name_action(const depot_req *req, char out[ACTION_SIZE])
+{
+    (void)snprintf(out, ACTION_SIZE, "%.16s %.140s", req->method, req->match.entry->route->path);
 }
 
 static void audit_later(void *arg)
@@ -91,26 +114,48 @@ static void audit_later(void *arg)
     audit_row_free(row);
 }
 
-/* A reply that says "done" comes after the row that says who did it; a refusal need not wait, and the connection's thread
- * may not. */
+/* A reply that says "done" comes after the row that says who did it; a refusal need not wait, and neither the connection's thread
+ * may nor who resumes many requests at a time. */
 static void audit(depot_req *req, int status, const depot_err *err)
 {
-    const char *path = req->match.entry->route->path;
-    depot_err   full = { 0 };
-    depot_json *detail = depot_json_pack(req->arena, "{s:i, s:s, s:s, s:o}", "status", status, "listen", req->listen, "peer",
-                                         req->peer, "args", shown_args(req));
+    DEPOT_AUTO(depot_buf_free) depot_buf detail = { 0 };
+    char                                 action[ACTION_SIZE];
+    depot_err                            full = { 0 };
 
-    if (err != NULL) {
-        depot_json_set(detail, "error", depot_json_str(req->arena, depot_err_id(err)));
-    }
-    char action[160];
-    snprintf(action, sizeof(action), "%.16s %.140s", req->method, path);
-    audit_row *row = audit_row_new(req->who.actor, action, req->target.path, depot_json_text(req->arena, detail), req->id);
-    if (!req_in_call) {
+    write_detail(&detail, req, status, err);
+    name_action(req, action);
+    audit_row *row = audit_row_new(req->who.actor, action, req->target.path, detail.data, req->id);
+    if (!req_in_call && !(req->passed_on && err != NULL)) {
         audit_later(row);
     } else if (!api_submit(audit_later, row, &full)) {
         audit_lost(row, &full);
         audit_row_free(row);
+    }
+}
+
+depot_stmt depot_audit_stmt(depot_arena *arena, const depot_audit *rows, size_t n)
+{
+    DEPOT_AUTO(depot_buf_free) depot_buf all = { 0 }, detail = { 0 };
+    depot_val                           *vals = depot_alloc(arena, sizeof(*vals));
+    char                                 action[ACTION_SIZE];
+
+    for (size_t i = 0; i < n; i++) {
+        const depot_req *req = rows[i].req;
+        detail.len = 0;
+        write_detail(&detail, req, rows[i].err != NULL ? depot_err_http(rows[i].err) : rows[i].status, rows[i].err);
+        name_action(req, action);
+        depot_buf_adds(&all, i == 0 ? "[" : ",");
+        audit_describe(&all, req->who.actor, action, req->target.path, detail.data, req->id);
+    }
+    depot_buf_adds(&all, n == 0 ? "[]" : "]");
+    *vals = DEPOT_TEXT(depot_strndup(arena, all.data, all.len));
+    return (depot_stmt){ audit_sql, vals, 1 };
+}
+
+void depot_audit_written(const depot_audit *rows, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        rows[i].req->audited = rows[i].err != NULL ? depot_err_http(rows[i].err) : rows[i].status;
     }
 }
 
@@ -133,7 +178,7 @@ void req_record(depot_req *req, const depot_err *err)
     metrics_observe("depot_http_request_seconds", DEPOT_LABELS(route), (double)us / 1e6);
     write_line(req, status, us, err);
     bool refused = err != NULL && err->code == DEPOT_E_FORBIDDEN;
-    if (entry != NULL && !is_read(req->method) && (req->handled || refused)) {
+    if (entry != NULL && !is_read(req->method) && (req->handled || refused) && req->audited != status) {
         audit(req, status, err);
     }
 }

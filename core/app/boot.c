@@ -94,6 +94,7 @@ void app_shutdown(app *a)
     /* streams first: they may give work to the executor, and nobody may still run when plugins stop */
     api_drain(left_until(until));
     executor_drain(a->env.executor, left_until(until));
+    api_settle(left_until(until));
     host_stop(a->host);
     executor_free(a->env.executor);
     set_leave_by(a, INT64_MAX); /* the database's stop has limits of its own */

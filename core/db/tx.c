@@ -113,31 +113,43 @@ bool depot_db_sql(depot_db *db, depot_arena *arena, const char *sql, const depot
     return run_all(db, arena, &stmt, 1, out, err);
 }
 
+/* The settings, then the statements, in the implicit transaction of a pipeline. */
+static bool run_with_settings(depot_db *db, depot_arena *arena, const depot_tx *tx, const depot_stmt *stmts, size_t n,
+                              depot_rows **out, depot_err *err)
+{
+    DEPOT_AUTO(depot_arena_drop) depot_arena *scratch = depot_arena_new();
+    depot_stmt  *all = depot_alloc(scratch, (n + 1) * sizeof(*all));
+    depot_rows **rows = depot_alloc(scratch, (n + 1) * sizeof(*rows));
+    db_opening   opening;
+    int64_t      session_ms = db->statement_ms;
+
+    if (!db_tx_open(scratch, db, tx, unit_remaining_ms(INT64_MAX), true, &opening, err)) {
+        return false;
+    }
+    all[0] = opening.stmts[0];
+    memcpy(all + 1, stmts, n * sizeof(*all));
+    db->statement_ms = opening.statement_ms;
+    bool good = run_all(db, out == NULL ? scratch : arena, all, n + 1, rows, err);
+    if (good && out != NULL) {
+        memcpy(out, rows + 1, n * sizeof(*out));
+    }
+    db->statement_ms = session_ms;
+    return good;
+}
+
 bool depot_db_batch(depot_db *db, depot_arena *arena, const depot_stmt *stmts, size_t n, depot_rows **out,
                     depot_err *err)
 {
-    return n == 0 || run_all(db, arena, stmts, n, out, err) || depot_wrap(err, "batch of %zu statements", n);
+    bool bare = db->in_tx || !db->pooled; /* the transaction, or the session, has the limits */
+
+    return n == 0 || (bare ? run_all(db, arena, stmts, n, out, err) : run_with_settings(db, arena, NULL, stmts, n, out, err)) ||
+           depot_wrap(err, "batch of %zu statements", n);
 }
 
 bool db_single(depot_db *db, depot_arena *arena, const depot_tx *tx, const depot_stmt *stmt, depot_rows **out,
                depot_err *err)
 {
-    DEPOT_AUTO(depot_arena_drop) depot_arena *scratch = depot_arena_new();
-    db_opening  opening;
-    depot_rows *rows[2];
-    int64_t     session_ms = db->statement_ms;
-
-    if (!db_tx_open(scratch, db, tx, unit_remaining_ms(INT64_MAX), true, &opening, err)) {
-        return false;
-    }
-    opening.stmts[1] = *stmt;
-    db->statement_ms = opening.statement_ms;
-    bool good = run_all(db, out == NULL ? scratch : arena, opening.stmts, 2, rows, err);
-    if (good && out != NULL) {
-        *out = rows[1];
-    }
-    db->statement_ms = session_ms;
-    return good;
+    return run_with_settings(db, arena, tx, stmt, 1, out, err);
 }
 
 bool depot_db_begin(depot_db *db, const depot_tx *tx, depot_err *err)

@@ -5,105 +5,141 @@
 
 #include "queue.h"
 
+const char admit_refuse_sql[] = "select queue.refuse($1)";
+
 enum { PIECES_MAX = 64, QUEUE_NAME_SIZE = 129, SHARES = 100 };
 
 typedef struct piece {
     char    queue[QUEUE_NAME_SIZE];
     int64_t left, until_ms;
+    int64_t most, total; /* nothing is left in this minute of `most`: `total` were taken; most 0: it is not known so */
 } piece;
 
 static pthread_mutex_t pieces_lock = PTHREAD_MUTEX_INITIALIZER; /* guards pieces */
 static piece           pieces[PIECES_MAX];
 
-static bool spend(const char *to_queue)
+typedef enum spent { SPENT, ASK, NOTHING_LEFT } spent;
+
+static spent spend(const char *to_queue, int64_t most, int64_t *out_total)
 {
     int64_t now = depot_now_ms();
-    bool    had = false;
+    spent   answer = ASK;
 
     pthread_mutex_lock(&pieces_lock);
-    for (size_t i = 0; i < PIECES_MAX && !had; i++) {
-        if (pieces[i].left > 0 && now < pieces[i].until_ms && strcmp(pieces[i].queue, to_queue) == 0) {
-            pieces[i].left--;
-            had = true;
+    for (size_t i = 0; i < PIECES_MAX && answer == ASK; i++) {
+        piece *p = &pieces[i];
+        if (now >= p->until_ms || strcmp(p->queue, to_queue) != 0) {
+            continue;
+        }
+        if (p->left > 0) {
+            p->left--;
+            answer = SPENT;
+        } else if (p->most == most) {
+            *out_total = p->total;
+            answer = NOTHING_LEFT;
         }
     }
     pthread_mutex_unlock(&pieces_lock);
-    return had;
+    return answer;
 }
 
 /* What finds no place is lost to this minute. */
-static void put_by(const char *to_queue, int64_t n, int64_t left_ms)
+static void put_by(const char *to_queue, const piece *fresh, int64_t left_ms)
 {
     int64_t now = depot_now_ms();
+    bool    done = false;
 
     pthread_mutex_lock(&pieces_lock);
-    for (size_t i = 0; i < PIECES_MAX && n > 0; i++) {
-        if (pieces[i].left <= 0 || now >= pieces[i].until_ms) {
+    for (size_t i = 0; i < PIECES_MAX && !done; i++) {
+        if ((pieces[i].left <= 0 && pieces[i].most == 0) || now >= pieces[i].until_ms) {
+            pieces[i] = *fresh;
             (void)snprintf(pieces[i].queue, sizeof(pieces[i].queue), "%s", to_queue);
-            pieces[i].left = n;
             pieces[i].until_ms = now + left_ms;
-            n = 0;
+            done = true;
         }
     }
     pthread_mutex_unlock(&pieces_lock);
 }
 
-static bool refuse(queue *q, const char *to_queue, depot_json *details, depot_err *err)
+void admit_describe(queue *q, depot_buf *out, depot_arena *arena, const char *to_queue, const char *details, const depot_err *err)
 {
-    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    depot_err                                 why = { 0 };
-
+    depot_buf_adds(out, "{\"queue\":");
+    depot_json_write(out, depot_json_str(arena, to_queue));
+    depot_buf_addf(out, ",\"reason\":\"%s\",\"details\":%s}", depot_err_id(err), details);
     depot_count(q->ctx, "depot_queue_refused_total", DEPOT_LABELS(depot_err_id(err)), 1);
-    if (!depot_sql(q->ctx, arena, "select queue.refuse($1, $2, $3)",
-                   DEPOT_VALS(DEPOT_TEXT(to_queue), DEPOT_TEXT(depot_err_id(err)),
-                              DEPOT_TEXT(depot_json_text(arena, details))),
-                   NULL, &why)) {
-        depot_log_err(q->ctx, DEPOT_LOG_WARN, "queue.refusal_not_recorded", &why);
-    }
-    return false;
 }
 
-static bool check_rate(queue *q, const char *to_queue, int64_t most, depot_err *err)
+bool admit_size(queue *q, depot_arena *arena, size_t payload_size, const char **out_details, depot_err *err)
 {
-    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    depot_rows                               *rows = NULL;
+    const queue_options *o = depot_options(q->ctx);
+    int64_t              n = (int64_t)payload_size;
 
-    if (most == 0 || spend(to_queue)) {
+    if (n <= o->max_payload) {
         return true;
     }
+    *out_details = depot_strf(arena, "{\"max_payload_bytes\":%lld,\"payload_bytes\":%lld}", (long long)o->max_payload, (long long)n);
+    return DEPOT_FAIL(err, TOO_LARGE, "payload_json has %lld bytes; %lld are allowed", (long long)n, (long long)o->max_payload);
+}
+
+static bool take_piece(queue *q, depot_arena *arena, const char *to_queue, int64_t most, int64_t *out_total, bool *out_granted,
+                       depot_err *err)
+{
+    depot_rows *rows = NULL;
+
     if (!depot_sql(q->ctx, arena, "select granted, total, left_ms from queue.take_rate($1, $2, $3)",
-                   DEPOT_VALS(DEPOT_TEXT(to_queue), DEPOT_INT(most), DEPOT_INT(most > SHARES ? most / SHARES : 1)),
-                   &rows, err)) {
+                   DEPOT_VALS(DEPOT_TEXT(to_queue), DEPOT_INT(most), DEPOT_INT(most > SHARES ? most / SHARES : 1)), &rows, err)) {
         return false;
     }
-    int64_t granted = depot_int(rows, 0, "granted");
-    if (granted > 0) {
-        put_by(to_queue, granted - 1, depot_int(rows, 0, "left_ms"));
-        return true;
+    int64_t granted = depot_int(rows, 0, "granted"), left_ms = depot_int(rows, 0, "left_ms");
+    *out_granted = granted > 0;
+    *out_total = depot_int(rows, 0, "total");
+    if (granted == 0) {
+        put_by(to_queue, &(piece){ .most = most, .total = *out_total }, left_ms);
+    } else if (granted > 1) {
+        put_by(to_queue, &(piece){ .left = granted - 1 }, left_ms);
     }
-    DEPOT_FAIL(err, RATE, "queue %s has taken its %lld jobs of this minute", to_queue, (long long)most);
-    (void)depot_hint(err, "try again in the next minute, or raise [plugin queue] max_enqueue_per_minute");
-    return refuse(
-        q, to_queue,
-        depot_json_pack(arena, "{s:I, s:I}", "max_per_minute", most, "count_this_minute", depot_int(rows, 0, "total")),
-        err);
+    return true;
 }
 
-bool admit(queue *q, const char *to_queue, const depot_json *payload, depot_err *err)
+bool admit_rate(queue *q, depot_arena *arena, const char *to_queue, const char **out_details, depot_err *err)
 {
-    const queue_options                      *o = depot_options(q->ctx);
-    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    int64_t                                   n = (int64_t)strlen(depot_json_text(arena, payload));
+    const queue_options *o = depot_options(q->ctx);
+    int64_t              most = o->max_enqueue_per_minute, total = 0;
+    spent                answer = most == 0 ? SPENT : spend(to_queue, most, &total);
+    bool                 granted = answer == SPENT;
 
-    if (strlen(to_queue) >= QUEUE_NAME_SIZE) {
-        return DEPOT_FAIL(err, INVALID, "the name of a queue has at most %d bytes", QUEUE_NAME_SIZE - 1);
+    if (answer == ASK && !take_piece(q, arena, to_queue, most, &total, &granted, err)) {
+        return false;
     }
-    if (n > o->max_payload) {
-        DEPOT_FAIL(err, TOO_LARGE, "payload_json has %lld bytes; %lld are allowed", (long long)n,
-                   (long long)o->max_payload);
-        return refuse(q, to_queue,
-                      depot_json_pack(arena, "{s:I, s:I}", "max_payload_bytes", o->max_payload, "payload_bytes", n),
-                      err);
+    if (granted) {
+        return true;
     }
-    return check_rate(q, to_queue, o->max_enqueue_per_minute, err);
+    *out_details = depot_strf(arena, "{\"max_per_minute\":%lld,\"count_this_minute\":%lld}", (long long)most, (long long)total);
+    DEPOT_FAIL(err, RATE, "queue %s has taken its %lld jobs of this minute", to_queue, (long long)most);
+    return depot_hint(err, "try again in the next minute, or raise [plugin queue] max_enqueue_per_minute");
+}
+
+static void record(queue *q, depot_arena *arena, const char *to_queue, const char *details, const depot_err *err)
+{
+    DEPOT_AUTO(depot_buf_free) depot_buf refusal = { 0 };
+    depot_err                            why = { 0 };
+
+    depot_buf_adds(&refusal, "[");
+    admit_describe(q, &refusal, arena, to_queue, details, err);
+    depot_buf_adds(&refusal, "]");
+    if (!depot_sql(q->ctx, arena, admit_refuse_sql, DEPOT_VALS(DEPOT_TEXT(refusal.data)), NULL, &why)) {
+        depot_log_err(q->ctx, DEPOT_LOG_WARN, "queue.refusal_not_recorded", &why);
+    }
+}
+
+bool admit(queue *q, const char *to_queue, size_t payload_size, depot_err *err)
+{
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    const char                               *details = NULL;
+    bool ok = admit_size(q, arena, payload_size, &details, err) && admit_rate(q, arena, to_queue, &details, err);
+
+    if (!ok && details != NULL) {
+        record(q, arena, to_queue, details, err);
+    }
+    return ok;
 }

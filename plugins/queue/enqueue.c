@@ -82,59 +82,76 @@ bool enqueue_one(const depot_enqueue *spec, const enqueue_more *more, depot_db *
     return true;
 }
 
-/* Members of `from` that are there and not null, set in `to` under their name or another. */
-static size_t copy_members(depot_arena *arena, const depot_json *from, const char *const (*names)[2], size_t n,
-                           depot_json *to)
-{
-    size_t found = 0;
+static const char *const option_names[] = { "unique", "backoff", "timeout_ms", "concurrency_key", "after", "on_dependency_failure" };
+static const char *const job_names[][2] = {
+    { "queue", "queue" },       { "job_type", "type" },             { "run_at", "run_at" },
+    { "priority", "priority" }, { "max_attempts", "max_attempts" }, { "key", "key" },
+};
 
-    for (size_t i = 0; i < n; i++) {
-        const depot_json *value = depot_json_get(from, names[i][0]);
-        if (value != NULL && depot_json_typeof(value) != DEPOT_JSON_NULL) {
-            depot_json_set(to, names[i][1], depot_json_pack(arena, "o", value));
-            found++;
-        }
-    }
-    return found;
+static const depot_json *member(const depot_json *object, const char *name)
+{
+    const depot_json *value = depot_json_get(object, name);
+
+    return value == NULL || depot_json_typeof(value) == DEPOT_JSON_NULL ? NULL : value;
 }
 
 depot_json *enqueue_options(depot_arena *arena, const depot_json *given)
 {
-    static const char *const names[][2] = {
-        { "unique", "unique" },         { "backoff", "backoff" },
-        { "timeout_ms", "timeout_ms" }, { "concurrency_key", "concurrency_key" },
-        { "after", "after" },           { "on_dependency_failure", "on_dependency_failure" },
-    };
-    depot_json *options = depot_json_object(arena);
+    depot_json *options = NULL;
 
-    return copy_members(arena, given, names, DEPOT_N(names), options) > 0 ? options : NULL;
+    for (size_t i = 0; i < DEPOT_N(option_names); i++) {
+        const depot_json *value = member(given, option_names[i]);
+        if (value != NULL) {
+            options = options == NULL ? depot_json_object(arena) : options;
+            depot_json_set(options, option_names[i], depot_json_pack(arena, "o", value));
+        }
+    }
+    return options;
+}
+
+size_t enqueue_describe(depot_buf *out, depot_arena *arena, const depot_json *given, const char *actor, const char *request_id)
+{
+    const depot_json *args = member(given, "payload_json"), *options = enqueue_options(arena, given);
+
+    depot_buf_adds(out, "{\"actor\":");
+    depot_json_write(out, depot_json_str(arena, actor));
+    depot_buf_adds(out, ",\"request_id\":");
+    depot_json_write(out, depot_json_str(arena, request_id));
+    for (size_t i = 0; i < DEPOT_N(job_names); i++) {
+        const depot_json *value = member(given, job_names[i][0]);
+        if (value != NULL) {
+            depot_buf_addf(out, ",\"%s\":", job_names[i][1]);
+            depot_json_write(out, value);
+        }
+    }
+    if (options != NULL) {
+        depot_buf_adds(out, ",\"options\":");
+        depot_json_write(out, options);
+    }
+    depot_buf_adds(out, ",\"args\":");
+    size_t before = out->len;
+    args != NULL ? depot_json_write(out, args) : depot_buf_adds(out, "null");
+    size_t n = out->len - before;
+    depot_buf_adds(out, "}");
+    return n;
 }
 
 bool enqueue_rows(depot_ctx *ctx, depot_arena *arena, const depot_json *jobs, const char *actor, const char **out,
                   depot_err *err)
 {
-    static const char *const names[][2] = {
-        { "queue", "queue" },   { "job_type", "type" },     { "payload_json", "args" },
-        { "run_at", "run_at" }, { "priority", "priority" }, { "max_attempts", "max_attempts" },
-        { "key", "key" },
-    };
-    depot_json *rows = depot_json_array(arena);
+    DEPOT_AUTO(depot_buf_free) depot_buf rows = { 0 };
 
     (void)ctx;
     for (size_t i = 0; i < depot_json_len(jobs); i++) {
         const depot_json *j = depot_json_at(jobs, i);
-        depot_json       *row = depot_json_pack(arena, "{s:s}", "actor", actor);
-        depot_json       *options = enqueue_options(arena, j);
-        (void)copy_members(arena, j, names, DEPOT_N(names), row);
-        if (options != NULL) {
-            depot_json_set(row, "options", options);
-        }
-        if (!admit(&queue_self, depot_json_get_str(j, "queue", "default"), depot_json_get(j, "payload_json"), err)) {
+        depot_buf_adds(&rows, i == 0 ? "[" : ",");
+        size_t n = enqueue_describe(&rows, arena, j, actor, NULL);
+        if (!admit(&queue_self, depot_json_get_str(j, "queue", "default"), n, err)) {
             return depot_wrap(err, "jobs/%zu", i);
         }
-        depot_json_add(rows, row);
     }
-    *out = depot_json_text(arena, rows);
+    depot_buf_adds(&rows, rows.len == 0 ? "[]" : "]");
+    *out = depot_strndup(arena, rows.data, rows.len);
     return true;
 }
 

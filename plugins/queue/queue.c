@@ -102,6 +102,8 @@ static const depot_metric metrics[] = {
       .doc = "results written by this daemon, by queue and outcome: succeeded, retried, dead, canceled, released, snoozed, late" },
     { .name = "depot_queue_run_seconds", .kind = DEPOT_HISTOGRAM, .labels = by_queue, .doc = "from handing a job out to its result" },
     { .name = "depot_queue_refused_total", .kind = DEPOT_COUNTER, .labels = by_reason, .doc = "jobs that POST /jobs refused, by reason" },
+    { .name = "depot_queue_groups_total", .kind = DEPOT_COUNTER,
+      .doc = "transactions that carried out requests of POST /jobs; depot_http_requests_total by it is how many shared one" },
     { .name = "depot_queue_leases_lost_total", .kind = DEPOT_COUNTER, .doc = "leases of vanished workers that this daemon closed" },
     { .name = "depot_queue_archived_total", .kind = DEPOT_COUNTER, .doc = "jobs that this daemon has moved to the archive" },
     { .name = "depot_queue_depth", .kind = DEPOT_GAUGE, .labels = by_state, .doc = "jobs by queue and state: runnable, scheduled, running" },
@@ -187,6 +189,7 @@ static bool start(depot_ctx *ctx, depot_err *err)
     q->draining = q->drained = false;
     q->loop = depot_loop_start(ctx, "queue.dispatch", queue_dispatch, q);
     pthread_mutex_unlock(&q->lock);
+    gather_start(q);
     return true;
 }
 
@@ -230,6 +233,7 @@ static void stop(depot_ctx *ctx)
     queue    *q = &queue_self;
     depot_err err = { 0 };
 
+    gather_stop();
     pthread_mutex_lock(&q->lock);
     depot_loop *loop = q->loop;
     q->loop = NULL;

@@ -132,6 +132,8 @@ bool enqueue_many(const depot_enqueue *jobs, size_t n, depot_db *db, depot_err *
 bool enqueue_fail_sql(depot_err *err); /* what the database refused as a value becomes INVALID; returns false */
 /* Of what a producer gave the members that are options of queue.enqueue_with; NULL: none of them is there. */
 depot_json *enqueue_options(depot_arena *arena, const depot_json *given);
+/* A job as POST /jobs takes it, in the words of queue.enqueue_many; returns the length of its arguments. request_id: NULL if none */
+size_t enqueue_describe(depot_buf *out, depot_arena *arena, const depot_json *given, const char *actor, const char *request_id);
 /* Jobs as POST /jobs takes them, in the words of queue.enqueue_many. */
 bool enqueue_rows(depot_ctx *ctx, depot_arena *arena, const depot_json *jobs, const char *actor, const char **out,
                   depot_err *err) DEPOT_MUST_USE;
@@ -146,8 +148,20 @@ bool tend_cancel(queue *q, depot_err *err) DEPOT_MUST_USE;
 bool tend_dependencies(queue *q, depot_err *err) DEPOT_MUST_USE;
 void tend_archive(queue *q);
 
-/* admit.c: for producers outside: size and rate; refusals are recorded */
-bool admit(queue *q, const char *to_queue, const depot_json *payload, depot_err *err) DEPOT_MUST_USE;
+/* admit.c: for producers outside: size of a payload, jobs a minute and queue. *out_details, of a refusal: its figures, JSON; NULL: it
+ * failed otherwise. admit_rate may ask the database. */
+bool admit_size(queue *q, depot_arena *arena, size_t payload_size, const char **out_details, depot_err *err) DEPOT_MUST_USE;
+bool admit_rate(queue *q, depot_arena *arena, const char *to_queue, const char **out_details, depot_err *err) DEPOT_MUST_USE;
+extern const char admit_refuse_sql[]; /* $1: an array of what admit_describe gives */
+/* A refusal in the words of queue.refuse; counts it. */
+void admit_describe(queue *q, depot_buf *out, depot_arena *arena, const char *to_queue, const char *details, const depot_err *err);
+/* Both, and records a refusal. */
+bool admit(queue *q, const char *to_queue, size_t payload_size, depot_err *err) DEPOT_MUST_USE;
+
+/* gather.c: POST /jobs */
+void gather_start(queue *q);
+void gather_stop(void); /* what has come is answered */
+bool route_add_job(depot_ctx *ctx, depot_req *req, depot_err *err);
 
 void queue_wake(void); /* any thread */
 bool queue_is_draining(queue *q);
@@ -161,6 +175,7 @@ bool queue_leave(queue *q, depot_err *err) DEPOT_MUST_USE;
 bool types_serve(const char *type_glob, depot_job_fn fn, void *arg, depot_err *err);
 /* Looks at what is served now and tells the database if it has changed, or if it must be told anyway. */
 bool types_refresh(queue *q, depot_err *err) DEPOT_MUST_USE;
+bool types_is_served(queue *q, depot_arena *arena, const char *type); /* any thread */
 /* Whose work it is: sets is_lua, handler, timeout_ms. false: nobody's any more. */
 bool types_assign(queue *q, job *j);
 

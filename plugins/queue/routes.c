@@ -23,34 +23,6 @@ bool route_document(depot_ctx *ctx, depot_req *req, const char *what, const char
     return depot_reply_json_text(req, 200, text);
 }
 
-static bool add_job(depot_ctx *ctx, depot_req *req, depot_err *err)
-{
-    const depot_json   *args = depot_req_args(req);
-    const depot_enqueue spec = {
-        .queue = depot_json_get_str(args, "queue", "default"),
-        .type = depot_json_get_str(args, "job_type", ""),
-        .args = depot_json_get(args, "payload_json"),
-        .run_at = depot_json_get_str(args, "run_at", NULL),
-        .priority = depot_json_get_int(args, "priority", 0),
-        .max_attempts = depot_json_get_int(args, "max_attempts", 0),
-        .key = depot_json_get_str(args, "key", NULL),
-        .actor = depot_req_actor(req),
-    };
-    const depot_json  *options = enqueue_options(depot_req_arena(req), args);
-    const enqueue_more more = { .request_id = depot_req_id(req),
-                                .options = options == NULL ? NULL : depot_json_text(depot_req_arena(req), options) };
-    char               id[ID_SIZE];
-
-    (void)ctx;
-    if (spec.type[strspn(spec.type, " \t\r\n")] == '\0') {
-        return DEPOT_FAIL(err, INVALID, "job_type is blank");
-    }
-    if (!admit(&queue_self, spec.queue, spec.args, err) || !enqueue_one(&spec, &more, NULL, id, err)) {
-        return false;
-    }
-    return depot_reply_json(req, 200, depot_json_pack(depot_req_arena(req), "{s:s}", "job_id", id));
-}
-
 static bool list(depot_ctx *ctx, depot_req *req, const char *status, depot_err *err)
 {
     const char *id = route_arg(req, "cursor_id"), *at = route_arg(req, "cursor_created_at");
@@ -376,8 +348,8 @@ static const depot_field decision[] = {
 };
 
 const depot_route queue_routes[20] = {
-    { .method = "POST", .path = "/jobs", .listen = "admin", .role = DEPOT_OPERATOR, .request = add_request, .reply = add_reply,
-      .fn = add_job, .cli = "job enqueue <job_type>", .doc = "make a job; durable when the reply comes" },
+    { .method = "POST", .path = "/jobs", .listen = "admin", .role = DEPOT_OPERATOR, .flags = DEPOT_ROUTE_INLINE, .request = add_request,
+      .reply = add_reply, .fn = route_add_job, .cli = "job enqueue <job_type>", .doc = "make a job; durable when the reply comes" },
     { .method = "GET", .path = "/jobs", .listen = "admin", .role = DEPOT_VIEWER, .request = list_request, .reply = list_reply,
       .fn = list_jobs, .cli = "job list", .doc = "jobs, newest first" },
     { .method = "GET", .path = "/dlq", .listen = "admin", .role = DEPOT_VIEWER, .request = dead_request, .reply = list_reply,

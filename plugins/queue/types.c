@@ -164,3 +164,16 @@ bool types_assign(queue *q, job *j)
     }
     return false;
 }
+
+bool types_is_served(queue *q, depot_arena *arena, const char *type)
+{
+    depot_handler row;
+    bool          found = false;
+
+    pthread_mutex_lock(&q->lock);
+    for (size_t i = 0; i < q->n_served && !found; i++) {
+        found = depot_glob(q->served[i].glob, type);
+    }
+    pthread_mutex_unlock(&q->lock);
+    return found || depot_handler_find(q->ctx, arena, type, &row);
+}

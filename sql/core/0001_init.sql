@@ -45,40 +45,49 @@ $$;
 create trigger audit_append_only before update or delete or truncate on depot.audit
     for each statement execute function depot.audit_refuse();
 
--- What a row's hash covers, as bytes that do not depend on any setting of the session.
+-- What a row's hash covers, as bytes that do not depend on any setting of the session. In PL/pgSQL, as plans of SQL functions that
+-- cannot be inlined are made anew for each row.
 create function depot.audit_digest(prev bytea, id bigint, at timestamptz, actor text, action text, target text, detail jsonb,
                                    request_id text) returns bytea
-language sql immutable set search_path = pg_catalog as $$
-    select sha256(prev || convert_to(jsonb_build_array(id, to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'),
-                                                       actor, action, target, detail, request_id)::text, 'UTF8'))
-$$;
-
--- The only way to a new row. One writer at a time until the end of the transaction: call it last.
-create function depot.audit_add(actor text, action text, target text default null, detail jsonb default null,
-                                request_id text default null) returns bigint
-language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
-declare
-    new_id   bigint;
-    new_at   timestamptz;
-    old_hash bytea;
+language plpgsql immutable as $$
 begin
-    perform pg_advisory_xact_lock(7233176823641);
-    select a.hash into old_hash from depot.audit a order by a.id desc limit 1;
-    old_hash := coalesce(old_hash, '\x');
-    new_id := nextval('depot.audit_id_seq');
-    new_at := clock_timestamp();
-    insert into depot.audit (id, at, actor, action, target, detail, request_id, prev, hash) overriding system value
-    values (new_id, new_at, actor, action, target, detail, request_id, old_hash,
-            depot.audit_digest(old_hash, new_id, new_at, actor, action, target, detail, request_id));
-    return new_id;
+    return pg_catalog.sha256(prev operator(pg_catalog.||) pg_catalog.convert_to(pg_catalog.jsonb_build_array(
+        id, pg_catalog.to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"'), actor, action, target, detail, request_id)::pg_catalog.text,
+        'UTF8'));
 end
 $$;
 
--- Several rows at once: an array of {actor, action, target, detail, request_id}.
+-- The only way to new rows: an array of {actor, action, target, detail, request_id}. One writer at a time until the end of the
+-- transaction: call it last. Returns the last row's id.
 create function depot.audit_add_all(entries jsonb) returns bigint
+language plpgsql security definer set search_path = pg_catalog, pg_temp as $$
+declare
+    r         depot.audit;
+    made      depot.audit[];
+    last_hash bytea;
+begin
+    perform pg_advisory_xact_lock(7233176823641);
+    select a.hash into last_hash from depot.audit a order by a.id desc limit 1;
+    last_hash := coalesce(last_hash, '\x');
+    for r in
+        select nextval('depot.audit_id_seq'), clock_timestamp(), e.*
+        from jsonb_to_recordset(entries) as e(actor text, action text, target text, detail jsonb, request_id text)
+    loop
+        r.prev := last_hash;
+        last_hash := depot.audit_digest(r.prev, r.id, r.at, r.actor, r.action, r.target, r.detail, r.request_id);
+        r.hash := last_hash;
+        made := made || r;
+    end loop;
+    insert into depot.audit overriding system value select m.* from unnest(made) m;
+    return r.id;
+end
+$$;
+
+create function depot.audit_add(actor text, action text, target text default null, detail jsonb default null,
+                                request_id text default null) returns bigint
 language sql security definer set search_path = pg_catalog, pg_temp as $$
-    select max(depot.audit_add(e ->> 'actor', e ->> 'action', e ->> 'target', nullif(e -> 'detail', 'null'), e ->> 'request_id'))
-    from jsonb_array_elements(entries) e
+    select depot.audit_add_all(jsonb_build_array(jsonb_build_object('actor', actor, 'action', action, 'target', target,
+                                                                    'detail', detail, 'request_id', request_id)))
 $$;
 
 -- Walks the chain; broken_id is the first row that does not follow, null when all do.

@@ -52,32 +52,54 @@ begin
 end
 $$;
 
--- Many at once: an array of {queue, type, args, run_at, priority, max_attempts, key, actor, options}. Returns the ids in that order.
+-- Many at once: an array of {queue, type, args, run_at, priority, max_attempts, key, actor, request_id, options}. Returns the ids in
+-- that order. Those with keys in the order of their keys, so that two of these transactions wait for each other in one direction.
 create function queue.enqueue_many(jobs jsonb, from_node text default null) returns uuid[]
-language plpgsql volatile as $$
+language plpgsql volatile set jit = off as $$
 declare
     ids uuid[];
 begin
     with given as materialized (
-        select r.*, queue.new_id() as id
-        from rows from (jsonb_to_recordset(jobs) as (queue text, type text, args jsonb, run_at timestamptz, priority integer,
-                                                     max_attempts integer, key text, actor text, options jsonb)) with ordinality
-            as r(queue, type, args, run_at, priority, max_attempts, key, actor, options, place)
+        select r.*, queue.id_at(r.at) as id
+        from (select e.place, clock_timestamp() as at, e.j ->> 'queue' as queue, e.j ->> 'type' as type, e.j -> 'args' as args,
+                     (e.j ->> 'run_at')::timestamptz as run_at, (e.j ->> 'priority')::integer as priority,
+                     (e.j ->> 'max_attempts')::integer as max_attempts, e.j ->> 'key' as key, e.j ->> 'actor' as actor,
+                     e.j ->> 'request_id' as request_id, nullif(e.j -> 'options', 'null') as options
+              from jsonb_array_elements(jobs) with ordinality e(j, place) offset 0) r
     ), made as (
-        insert into queue.jobs (id, queue, job_type, payload_json, run_at, priority, max_attempts, enqueued_by, created_at, updated_at)
-        select g.id, coalesce(g.queue, 'default'), g.type, coalesce(g.args, '{}'), coalesce(g.run_at, queue.id_time(g.id)),
-               coalesce(g.priority, 0), coalesce(g.max_attempts, t.max_attempts, p.max_attempts, 25), g.actor,
-               queue.id_time(g.id), queue.id_time(g.id)
+        insert into queue.jobs (id, queue, job_type, payload_json, run_at, priority, max_attempts, enqueued_by, request_id, created_at,
+                                updated_at)
+        select g.id, coalesce(g.queue, 'default'), g.type, coalesce(g.args, '{}'), coalesce(g.run_at, g.at), coalesce(g.priority, 0),
+               coalesce(g.max_attempts, t.max_attempts, p.max_attempts, 25), g.actor, g.request_id, g.at, g.at
         from given g left join queue.job_types t on t.job_type = g.type
         left join queue.queue_policies p on p.queue = coalesce(g.queue, 'default')
         where g.key is null and g.options is null order by g.place
     ), keyed as (
-        select g.place, queue.enqueue(g.queue, g.type, g.args, g.run_at, g.priority, g.max_attempts, g.key, g.actor, null, from_node, null, g.options) as id
-        from given g where g.key is not null or g.options is not null order by g.place
+        select g.place, queue.enqueue(g.queue, g.type, g.args, g.run_at, g.priority, g.max_attempts, g.key, g.actor, g.request_id, from_node,
+                                      null, g.options) as id
+        from given g where g.key is not null or g.options is not null order by g.key, g.options -> 'unique' ->> 'key', g.place
     )
     select array_agg(coalesce(k.id, g.id) order by g.place) into ids from given g left join keyed k using (place);
     perform queue.wake(from_node);
     return coalesce(ids, '{}');
+end
+$$;
+
+-- The same, each for itself: one that cannot be made has a SQLSTATE, message and hint in place of an id, and the others are made.
+create function queue.enqueue_each(jobs jsonb, from_node text default null) returns table (id uuid, state text, message text, hint text)
+language plpgsql volatile as $$
+declare
+    job jsonb;
+begin
+    for job in select e.value from jsonb_array_elements(jobs) with ordinality e order by e.ordinality loop
+        id := null; state := null; message := null; hint := null;
+        begin
+            id := (queue.enqueue_many(jsonb_build_array(job), from_node))[1];
+        exception when data_exception or integrity_constraint_violation then
+            get stacked diagnostics state = returned_sqlstate, message = message_text, hint = pg_exception_hint;
+        end;
+        return next;
+    end loop;
 end
 $$;
 
@@ -107,9 +129,11 @@ begin
 end
 $$;
 
-create function queue.refuse(of_queue text, reason text, details jsonb) returns void
+-- An array of {queue, reason, details}.
+create function queue.refuse(refusals jsonb) returns void
 language sql volatile as $$
-    insert into queue.ingest_decisions (queue, decision, reason_code, details_json) values (of_queue, 'DENIED', reason, details)
+    insert into queue.ingest_decisions (queue, decision, reason_code, details_json)
+    select r.queue, 'DENIED', r.reason, r.details from jsonb_to_recordset(refusals) as r(queue text, reason text, details jsonb)
 $$;
 
 -- A new job like an old one, of whatever state. null: there is none. Jobs that wait for the old one to succeed wait for the new.

@@ -2,6 +2,7 @@
 #ifndef DEPOT_HTTP_H
 #define DEPOT_HTTP_H
 
+#include "depot/db.h"
 #include "depot/table.h"
 
 /* ---- for handlers ---- */
@@ -29,6 +30,29 @@ DEPOT_API bool depot_reply_file(depot_req *req, int status, const char *content_
 DEPOT_API bool depot_reply_begin(depot_req *req, int status, const char *content_type, int64_t length);
 DEPOT_API bool depot_reply_write(depot_req *req, const void *p, size_t n, depot_err *err) DEPOT_MUST_USE;
 DEPOT_API void depot_reply_header(depot_req *req, const char *name, const char *value); /* before the body */
+
+/* ---- replies that come later ---- */
+/* For a handler that hands its request to somebody else and then returns true: its thread is free, and whoever has the request
+ * resumes it once, before the plugin's stop returns. Until then request, arguments and arena stay, even if the client goes. When the
+ * deadline passes, or a daemon that stops cannot wait any longer, the core replies in the holder's place. */
+DEPOT_API void depot_req_later(depot_req *req);
+/* false: the core has replied. What has not been begun for the request should not be begun any more. */
+DEPOT_API bool depot_req_waits(depot_req *req);
+/* Any thread: fn goes on where the handler left off, here and now; its result counts as the handler's. false: the core had replied, fn
+ * was not called. Either way the request is not the caller's any more. Blocks for the audit log when fn succeeds in a change that
+ * depot_audit_written does not know of. */
+DEPOT_API bool depot_req_resume(depot_req *req, bool (*fn)(depot_ctx *ctx, depot_req *req, void *arg, depot_err *err), void *arg);
+
+/* Handlers that commit the audit log's rows together with the changes: one commit instead of two. */
+typedef struct depot_audit {
+    depot_req       *req;
+    int              status; /* of the reply to come */
+    const depot_err *err;    /* it is a refusal, whose status counts; NULL: none */
+} depot_audit;
+/* The statement that writes these rows. The last one of its transaction, as other writers of the log wait from it to the commit. */
+DEPOT_API depot_stmt depot_audit_stmt(depot_arena *arena, const depot_audit *rows, size_t n);
+/* That is committed: for replies with these statuses no further rows are written. Before the requests are resumed. */
+DEPOT_API void depot_audit_written(const depot_audit *rows, size_t n);
 
 /* ---- for transports ---- */
 typedef struct depot_transport {

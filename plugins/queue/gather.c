@@ -1,0 +1,323 @@
+/* gather.c - POST /jobs: requests that come while a commit is under way share the next one. One loop takes what has come, carries it
+ * out in one transaction together with its rows of the audit log, and answers. Who comes alone waits for nobody. */
+#include <stdio.h>
+#include <string.h>
+
+#include "queue.h"
+
+enum { GROUP_MAX = 256, GROUP_BYTES = 4 << 20 };
+
+/* A request on its way, in its own arena. Between the handler and the answer its fields are the loop's. */
+typedef struct arrival {
+    struct arrival *next;
+    depot_req      *req;
+    const char     *queue, *type;
+    const char     *row;     /* the job, in the words of queue.enqueue_many */
+    depot_err      *refusal; /* of this one alone; NULL: none */
+    const char     *details; /* of a refusal that is recorded; NULL: it is not */
+    char            id[ID_SIZE];
+} arrival;
+
+static struct {
+    pthread_mutex_t lock; /* guards the rest */
+    arrival        *first, *last;
+    depot_loop     *loop; /* NULL: none is taken */
+} line = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+typedef struct group {
+    depot_arena *arena;
+    arrival     *all[GROUP_MAX];
+    size_t       n;
+} group;
+
+/* ---- coming: on the connection's thread, which must not wait ---- */
+
+static bool get_in_line(arrival *a, depot_err *err)
+{
+    pthread_mutex_lock(&line.lock);
+    bool open = line.loop != NULL, first = line.first == NULL;
+    if (open) {
+        depot_req_later(a->req);
+        *(first ? &line.first : &line.last->next) = a;
+        line.last = a;
+    }
+    if (open && first) {
+        depot_loop_wake(line.loop);
+    }
+    pthread_mutex_unlock(&line.lock);
+    return open || DEPOT_FAIL(err, UNAVAILABLE, "plugin queue is not running");
+}
+
+bool route_add_job(depot_ctx *ctx, depot_req *req, depot_err *err)
+{
+    DEPOT_AUTO(depot_buf_free) depot_buf row = { 0 };
+    depot_arena      *arena = depot_req_arena(req);
+    const depot_json *args = depot_req_args(req);
+    arrival          *a = depot_alloc(arena, sizeof(*a));
+    depot_err         refusal = { 0 };
+
+    (void)ctx;
+    a->req = req;
+    a->queue = depot_json_get_str(args, "queue", "default");
+    a->type = depot_json_get_str(args, "job_type", "");
+    if (a->type[strspn(a->type, " \t\r\n")] == '\0') {
+        return DEPOT_FAIL(err, INVALID, "job_type is blank");
+    }
+    size_t n = enqueue_describe(&row, arena, args, depot_req_actor(req), depot_req_id(req));
+    if (!admit_size(&queue_self, arena, n, &a->details, &refusal)) {
+        a->refusal = depot_alloc(arena, sizeof(*a->refusal));
+        *a->refusal = refusal;
+    } else {
+        a->row = depot_strndup(arena, row.data, row.len);
+    }
+    return get_in_line(a, err);
+}
+
+/* ---- carrying out: on the loop ---- */
+
+static void take(group *g)
+{
+    size_t bytes = 0;
+
+    pthread_mutex_lock(&line.lock);
+    while (line.first != NULL && g->n < GROUP_MAX && bytes < GROUP_BYTES) {
+        arrival *a = line.first;
+        line.first = a->next;
+        bytes += a->row == NULL ? 0 : strlen(a->row);
+        g->all[g->n++] = a;
+    }
+    pthread_mutex_unlock(&line.lock);
+}
+
+static void refuse(group *g, arrival *a, const depot_err *err)
+{
+    a->refusal = depot_alloc(g->arena, sizeof(*a->refusal));
+    *a->refusal = *err;
+}
+
+static bool answer(depot_ctx *ctx, depot_req *req, void *arg, depot_err *err)
+{
+    const arrival *a = arg;
+
+    (void)ctx;
+    if (a->refusal != NULL) {
+        *err = *a->refusal;
+        return false;
+    }
+    return depot_reply_json_text(req, 200, depot_strf(depot_req_arena(req), "{\"job_id\":\"%s\"}", a->id));
+}
+
+/* Out go those that the core has answered meanwhile: nothing is done for them. */
+static void leave_out_late(group *g)
+{
+    size_t n = 0;
+
+    for (size_t i = 0; i < g->n; i++) {
+        if (depot_req_waits(g->all[i]->req)) {
+            g->all[n++] = g->all[i];
+        } else {
+            (void)depot_req_resume(g->all[i]->req, answer, g->all[i]); /* false, as nobody waits for it */
+        }
+    }
+    g->n = n;
+}
+
+static void admit_all(queue *q, group *g)
+{
+    for (size_t i = 0; i < g->n; i++) {
+        arrival  *a = g->all[i];
+        depot_err err = { 0 };
+        if (a->refusal == NULL && !admit_rate(q, g->arena, a->queue, &a->details, &err)) {
+            refuse(g, a, &err);
+        }
+    }
+}
+
+/* What goes to the database, with the places of the requests that it is about. */
+typedef struct group_sql {
+    depot_val    jobs[2], refusals[1];
+    arrival     *made[GROUP_MAX]; /* in the order of the jobs */
+    size_t       n_made;
+    bool         has_refusals;
+    depot_audit *audits;
+} group_sql;
+
+static void describe(queue *q, group *g, group_sql *out)
+{
+    DEPOT_AUTO(depot_buf_free) depot_buf jobs = { 0 }, refusals = { 0 };
+
+    for (size_t i = 0; i < g->n; i++) {
+        arrival *a = g->all[i];
+        if (a->refusal == NULL) {
+            depot_buf_adds(&jobs, out->n_made == 0 ? "[" : ",");
+            depot_buf_adds(&jobs, a->row);
+            out->made[out->n_made++] = a;
+        } else if (a->details != NULL) {
+            depot_buf_adds(&refusals, refusals.len == 0 ? "[" : ",");
+            admit_describe(q, &refusals, g->arena, a->queue, a->details, a->refusal);
+        }
+    }
+    depot_buf_adds(&jobs, "]");
+    depot_buf_adds(&refusals, "]");
+    out->has_refusals = refusals.len > 1;
+    out->jobs[0] = DEPOT_TEXT(depot_strndup(g->arena, jobs.data, jobs.len));
+    out->jobs[1] = DEPOT_TEXT(depot_node(q->ctx));
+    out->refusals[0] = DEPOT_TEXT(depot_strndup(g->arena, refusals.data, refusals.len));
+    out->audits = depot_alloc(g->arena, GROUP_MAX * sizeof(*out->audits));
+}
+
+/* Refusals and the audit log, which comes last. */
+static size_t describe_rest(group *g, group_sql *s, depot_stmt *stmts)
+{
+    size_t n = 0;
+
+    if (s->has_refusals) {
+        stmts[n++] = (depot_stmt){ admit_refuse_sql, s->refusals, 1 };
+    }
+    for (size_t i = 0; i < g->n; i++) {
+        s->audits[i] = (depot_audit){ g->all[i]->req, 200, g->all[i]->refusal };
+    }
+    stmts[n++] = depot_audit_stmt(g->arena, s->audits, g->n);
+    return n;
+}
+
+/* All in one round trip, as if nothing could be refused. */
+static bool make_all(depot_db *db, group *g, group_sql *s, depot_err *err)
+{
+    depot_stmt  stmts[3] = { { "select id from unnest(queue.enqueue_many($1, $2)) id", s->jobs, DEPOT_N(s->jobs) } };
+    depot_rows *rows[3] = { NULL };
+    size_t      first = s->n_made > 0 ? 1 : 0, n = first + describe_rest(g, s, stmts + first);
+
+    if (!depot_db_batch(db, g->arena, stmts, n, rows, err)) {
+        return false;
+    }
+    for (size_t i = 0; i < s->n_made; i++) {
+        (void)snprintf(s->made[i]->id, ID_SIZE, "%s", depot_text(rows[0], i, "id"));
+    }
+    return true;
+}
+
+/* Each for itself, in one transaction: the database refuses one of them. */
+static bool make_each(depot_db *db, group *g, group_sql *s, depot_err *err)
+{
+    depot_stmt  rest[2];
+    depot_rows *rows = NULL;
+
+    if (!depot_db_begin(db, NULL, err) ||
+        !depot_db_sql(db, g->arena, "select id, state, message, hint from queue.enqueue_each($1, $2)", s->jobs, DEPOT_N(s->jobs), &rows,
+                      err)) {
+        return false;
+    }
+    for (size_t i = 0; i < s->n_made; i++) {
+        const char *hint = depot_text(rows, i, "hint");
+        if (!depot_is_null(rows, i, "id")) {
+            (void)snprintf(s->made[i]->id, ID_SIZE, "%s", depot_text(rows, i, "id"));
+            continue;
+        }
+        depot_err refusal = { 0 };
+        (void)DEPOT_FAIL(&refusal, DB, "%s", depot_text(rows, i, "message"));
+        (void)snprintf(refusal.sqlstate, sizeof(refusal.sqlstate), "%s", depot_text(rows, i, "state"));
+        if (hint != NULL && hint[0] != '\0') {
+            (void)depot_hint(&refusal, "%s", hint);
+        }
+        (void)(enqueue_fail_sql(&refusal) || depot_wrap(&refusal, "enqueue"));
+        refuse(g, s->made[i], &refusal);
+    }
+    return depot_db_batch(db, g->arena, rest, describe_rest(g, s, rest), NULL, err) && depot_db_commit(db, err);
+}
+
+static bool carry_out(queue *q, group *g, depot_err *err)
+{
+    DEPOT_AUTO(depot_db_close) depot_db *db = NULL;
+    group_sql                            s = { .n_made = 0 };
+
+    describe(q, g, &s);
+    bool ok = depot_db_open(q->ctx, &db, err) && make_all(db, g, &s, err);
+    if (!ok && err->code == DEPOT_E_DB && s.n_made > 0) {
+        *err = (depot_err){ 0 };
+        ok = make_each(db, g, &s, err);
+    }
+    if (ok) {
+        depot_audit_written(s.audits, g->n);
+    }
+    return ok || depot_wrap(err, "enqueue");
+}
+
+/* Jobs that somebody else runs are none of this daemon's business. */
+static bool has_work(queue *q, const group *g)
+{
+    const char *seen = NULL;
+
+    for (size_t i = 0; i < g->n; i++) {
+        const char *type = g->all[i]->refusal == NULL ? g->all[i]->type : NULL;
+        if (type == NULL || (seen != NULL && strcmp(seen, type) == 0)) {
+            continue;
+        }
+        if (types_is_served(q, g->arena, type)) {
+            return true;
+        }
+        seen = type;
+    }
+    return false;
+}
+
+static void settle(queue *q, group *g)
+{
+    depot_err err = { 0 };
+
+    leave_out_late(g);
+    admit_all(q, g);
+    if (g->n > 0 && !carry_out(q, g, &err)) {
+        for (size_t i = 0; i < g->n; i++) {
+            if (g->all[i]->refusal == NULL) {
+                refuse(g, g->all[i], &err);
+            }
+        }
+    }
+    if (has_work(q, g)) {
+        queue_wake();
+    }
+    for (size_t i = 0; i < g->n; i++) {
+        (void)depot_req_resume(g->all[i]->req, answer, g->all[i]); /* false: too late, the core has answered */
+    }
+    depot_count(q->ctx, "depot_queue_groups_total", NULL, 1);
+}
+
+static bool gather(depot_ctx *ctx, depot_loop *loop, void *arg, depot_err *err)
+{
+    bool go_on = true;
+
+    (void)ctx;
+    (void)err; /* a database that is away is the requests' affair: nothing ends this loop but its stop */
+    while (go_on) {
+        go_on = depot_loop_wait(loop, INT64_MAX);
+        for (bool more = true; more;) {
+            DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+            group g = { .arena = arena };
+            take(&g);
+            more = g.n > 0;
+            if (more) {
+                settle(arg, &g);
+            }
+        }
+    }
+    return true;
+}
+
+void gather_start(queue *q)
+{
+    pthread_mutex_lock(&line.lock);
+    line.loop = depot_loop_start(q->ctx, "queue.gather", gather, q);
+    pthread_mutex_unlock(&line.lock);
+}
+
+void gather_stop(void)
+{
+    pthread_mutex_lock(&line.lock);
+    depot_loop *loop = line.loop;
+    line.loop = NULL;
+    pthread_mutex_unlock(&line.lock);
+    if (loop != NULL) {
+        depot_loop_stop(loop);
+    }
+}
