@@ -43,27 +43,38 @@ static void write_line(const depot_req *req, int status, int64_t us, const depot
 
 /* ---- audit ---- */
 
-static bool has_secrets(const depot_field *fields)
+static bool is_secret(const depot_field *f)
 {
-    for (; fields != NULL && fields->name != NULL; fields++) {
-        if (fields->type == DEPOT_T_SECRET || has_secrets(fields->fields)) {
-            return true;
-        }
-    }
-    return false;
+    return f->type == DEPOT_T_SECRET;
 }
 
-/* A value as it may be kept: whole if it is short and not secret. */
+static bool is_private(const depot_field *f)
+{
+    return (f->flags & DEPOT_PRIVATE) != 0;
+}
+
+/* The field itself, or one inside of it. */
+static bool holds(const depot_field *f, bool (*what)(const depot_field *f))
+{
+    bool found = what(f);
+
+    for (const depot_field *in = f->fields; !found && in != NULL && in->name != NULL; in++) {
+        found = holds(in, what);
+    }
+    return found;
+}
+
+/* A value as it may be kept: whole if it is short and neither secret nor private. */
 static depot_json *shown(const depot_req *req, const depot_field *f, const depot_json *value)
 {
     depot_err err = { 0 };
 
-    if (f->type == DEPOT_T_SECRET || has_secrets(f->fields)) {
+    if (holds(f, is_secret)) {
         return depot_json_str(req->arena, "***");
     }
     const char *text = depot_json_text(req->arena, value);
     size_t      n = strlen(text);
-    if (n > ARGS_SHOWN_MAX) {
+    if (n > ARGS_SHOWN_MAX || holds(f, is_private)) {
         return depot_json_str(req->arena, depot_strf(req->arena, "(%zu bytes)", n));
     }
     return depot_json_parse(req->arena, text, n, &err);

@@ -204,12 +204,17 @@ static bool run_script(queue *q, job *j, depot_err *err)
     char                                      label[48];
     uint64_t                                  id = 0;
     const depot_json                         *in_queue = depot_json_str(arena, j->queue);
+    const char                               *args;
+
+    if (!seal_open(arena, j->type, j->args, &args, err)) {
+        return false;
+    }
     (void)snprintf(label, sizeof(label), "job %s", j->id);
     const depot_script script = {
         .handler = j->type,
         .arg =
             depot_strf(arena, "{\"id\":\"%s\",\"token\":\"%s\",\"attempt\":%lld,\"max_attempts\":%lld,\"queue\":%s,\"args\":%s}",
-                       j->id, j->token, (long long)j->attempt, (long long)j->max_attempts, depot_json_text(arena, in_queue), j->args),
+                       j->id, j->token, (long long)j->attempt, (long long)j->max_attempts, depot_json_text(arena, in_queue), args),
         .label = label,
         .timeout_ms = j->timeout_ms,
         .done = on_script_done,
@@ -230,18 +235,20 @@ static void run_handler(depot_ctx *ctx, void *arg)
     job                                      *j = arg;
     const depot_json                         *result = NULL;
     depot_err                                 err = { 0 };
-    const depot_job                           seen = { .id = j->id,
+    const char                               *args;
+    depot_job                                 seen = { .id = j->id,
                                                        .queue = j->queue,
                                                        .type = j->type,
                                                        .attempt = j->attempt,
-                                                       .max_attempts = j->max_attempts,
-                                                       .args = depot_json_parse(arena, j->args, strlen(j->args), &err) };
+                                                       .max_attempts = j->max_attempts };
 
     (void)ctx;
+    bool is_open = seal_open(arena, j->type, j->args, &args, &err);
+    seen.args = is_open ? depot_json_parse(arena, args, strlen(args), &err) : NULL;
     if (seen.args != NULL && j->handler->fn(j->handler->arg, &seen, arena, &result, &err)) {
         set_succeeded(&queue_self, j, result == NULL ? "null" : depot_json_text(arena, result), 0);
     } else {
-        err.code = seen.args == NULL ? DEPOT_E_BAD_PAYLOAD : err.code == DEPOT_OK ? DEPOT_E_UNKNOWN : err.code;
+        err.code = is_open && seen.args == NULL ? DEPOT_E_BAD_PAYLOAD : err.code == DEPOT_OK ? DEPOT_E_UNKNOWN : err.code;
         job_set_failed(j, &err, NULL, NULL, 0, queue_is_draining(&queue_self));
     }
     job_end(&queue_self, j);

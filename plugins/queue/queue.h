@@ -15,6 +15,7 @@ typedef struct queue_options {
     int64_t            lease, batch, c_jobs, reap_interval;
     int64_t            max_payload, max_result, max_enqueue_per_minute;
     int64_t            archive_after, archive_dlq_after, prune_history_after, prune_archive_after, maintenance_interval;
+    const char        *encryption_keys;
 } queue_options;
 
 /* [queue NAME] */
@@ -22,7 +23,7 @@ typedef struct queue_section {
     int64_t lease, max_attempts, max_in_flight, max_attempts_per_minute;
     int64_t backoff_base, backoff_max, backoff_jitter, timeout, max_per_key;
     int64_t archive_succeeded_after, archive_canceled_after, archive_dlq_after;
-    bool    paused, key_fifo;
+    bool    paused, key_fifo, encrypt_args;
 } queue_section;
 
 /* [limit NAME] */
@@ -127,9 +128,19 @@ bool enqueue_many(const depot_enqueue *jobs, size_t n, depot_db *db, depot_err *
 bool enqueue_fail_sql(depot_err *err); /* what the database refused as a value becomes INVALID; returns false */
 /* Of what a producer gave the members that are options of queue.enqueue_with; NULL: none of them is there. */
 depot_json *enqueue_options(depot_arena *arena, const depot_json *given);
+/* Jobs in the words of queue.enqueue_many with arguments as they are stored; NULL: refused. */
+depot_json *enqueue_sealed(depot_arena *arena, const depot_json *jobs, depot_err *err) DEPOT_MUST_USE;
 /* Jobs as POST /jobs takes them, in the words of queue.enqueue_many. */
 bool enqueue_rows(depot_ctx *ctx, depot_arena *arena, const depot_json *jobs, const char *actor, const char **out,
                   depot_err *err) DEPOT_MUST_USE;
+
+/* seal.c: arguments of queues that encrypt them */
+bool seal_check(depot_ctx *ctx, depot_err *err) DEPOT_MUST_USE;
+/* The arguments of a new job as they are stored: encrypted if its queue says so. NULL: refused. Any thread, daemon or worker. */
+const char *seal_args(depot_arena *arena, const char *of_queue, const char *type, const depot_json *args,
+                      depot_err *err) DEPOT_MUST_USE;
+/* Stored arguments as the handler sees them. */
+bool seal_open(depot_arena *arena, const char *type, const char *args, const char **out, depot_err *err) DEPOT_MUST_USE;
 
 /* limits.c: the sections as rows for the database, JSON */
 bool        limits_check(depot_ctx *ctx, depot_err *err) DEPOT_MUST_USE;

@@ -6,7 +6,7 @@ language sql stable as $$
     select json_build_object('id', j.id, 'queue', j.queue, 'job_type', j.job_type, 'status', j.status, 'run_at', queue.iso(j.run_at),
         'priority', j.priority, 'max_attempts', j.max_attempts, 'last_error_code', j.last_error_code,
         'last_error_message', j.last_error_message, 'dlq_reason_code', j.dlq_reason_code, 'created_at', queue.iso(j.created_at),
-        'updated_at', queue.iso(j.updated_at), 'attempts', j.attempts)
+        'updated_at', queue.iso(j.updated_at), 'attempts', j.attempts, 'encrypted_with', queue.key_of(j.payload_json))
 $$;
 
 -- Newest first. An id holds the time of its making, so that the cursor is the id alone.
@@ -40,7 +40,8 @@ language sql stable as $$
         'last_error_message', j.last_error_message, 'dlq_reason_code', j.dlq_reason_code, 'dlq_at', queue.iso(j.dlq_at),
         'worker_id', j.locked_by, 'lock_expires_at', queue.iso(j.lock_expires_at), 'replay_of_job_id', j.replay_of_job_id,
         'key', j.job_key, 'enqueued_by', j.enqueued_by, 'request_id', j.request_id, 'created_at', queue.iso(j.created_at),
-        'updated_at', queue.iso(j.updated_at), 'payload_json', j.payload_json, 'result', j.result,
+        'updated_at', queue.iso(j.updated_at), 'payload_json', queue.shown_args(j.payload_json),
+        'encrypted_with', queue.key_of(j.payload_json), 'result', j.result,
         'progress', (select g.doc from queue.job_progress g where g.job_id = j.id),
         'batch_id', j.batch_id, 'concurrency_key', j.concurrency_key, 'unique_key', j.unique_key, 'timeout_ms', j.timeout_ms,
         'cancel_requested_at', queue.iso(j.cancel_requested_at), 'canceled_by', j.canceled_by, 'archived_at', queue.iso(j.archived_at),
@@ -69,7 +70,7 @@ create function queue.story(job uuid) returns json
 language sql stable as $$
     with events(at, place, attempt_no, doc) as (
         select j.created_at, 0, 0, json_build_object('kind', 'Enqueued', 'at', queue.iso(j.created_at), 'by', j.enqueued_by,
-            'request_id', j.request_id, 'replay_of_job_id', j.replay_of_job_id, 'key', j.job_key)
+            'request_id', j.request_id, 'replay_of_job_id', j.replay_of_job_id, 'key', j.job_key, 'encrypted_with', queue.key_of(j.payload_json))
         from queue.find(job) j
         union all
         select d.created_at, 1, 0, json_build_object('kind', 'PolicyDecision', 'at', queue.iso(d.created_at), 'id', d.id,
@@ -117,7 +118,8 @@ language sql stable as $$
     select json_build_object('job_id', j.id, 'status', j.status, 'queue', j.queue, 'job_type', j.job_type, 'run_at', queue.iso(j.run_at),
         'next_run_at', case when j.status = 'queued' then queue.iso(j.run_at) end,
         'last_worker_id', (select a.worker_id from queue.tries(job) a order by a.attempt_no desc limit 1),
-        'last_error', queue.last_error(j.id), 'attempts', queue.attempts_of(j.id), 'story', queue.story(j.id))
+        'last_error', queue.last_error(j.id), 'attempts', queue.attempts_of(j.id), 'encrypted_with', queue.key_of(j.payload_json),
+        'story', queue.story(j.id))
     from queue.find(job) j
 $$;
 

@@ -18,6 +18,7 @@ begin
     if json_typeof(args) <> 'array' then
         raise exception 'the arguments of jobs in bulk are one array, this is of type %', json_typeof(args) using errcode = '22023';
     end if;
+    perform queue.fit_args(in_queue, '{}'); -- a daemon encrypts job by job: those are never made in bulk here
     if args::text ~ '\\u|[0-9][eE][+-]?[0-9]{3}|[0-9]{255}' then
         -- jsonb has no place for some characters and numbers and says so: here, as no job of them could ever become a row
         perform args::jsonb;

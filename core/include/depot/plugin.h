@@ -15,7 +15,7 @@
 #include "depot/table.h"
 
 #define DEPOT_ABI_MAJOR 1u
-#define DEPOT_ABI_MINOR 1u
+#define DEPOT_ABI_MINOR 2u
 
 enum {
     DEPOT_PLUGIN_EARLY = 1u << 0, /* starts before the database is there, and so must not need it to start */
