@@ -27,7 +27,7 @@ static void read_result(depot_arena *arena, const depot_json *head, const char *
     }
 }
 
-static void on_done(worker_proc *w, uint64_t id, const depot_script_result *res)
+static void on_done(worker_proc *w, uint64_t id, depot_arena *arena, depot_script_result *res)
 {
     scripts *s = w->scripts;
 
@@ -44,8 +44,9 @@ static void on_done(worker_proc *w, uint64_t id, const depot_script_result *res)
                   (unsigned long long)w->number);
         return;
     }
+    res->log = ticket_said(t, arena);
     t->done(t->arg, res);
-    free(t);
+    ticket_free(t);
     if (has_room) {
         supervise_changed(s);
     }
@@ -160,11 +161,19 @@ static void log_fields(const depot_json *fields)
     }
 }
 
-static void on_log(const depot_json *head, const char *text, size_t n)
+static void on_log(worker_proc *w, uint64_t id, const depot_json *head, const char *text, size_t n)
 {
+    scripts    *s = w->scripts;
     int64_t     level = depot_json_get_int(head, "level", DEPOT_LOG_INFO);
     const char *where = depot_json_get_str(head, "where", "");
 
+    pthread_mutex_lock(&s->lock);
+    for (ticket *t = w->tickets; t != NULL; t = t->next) {
+        if (t->id == id) {
+            ticket_say(t, level, text, n, depot_json_get(head, "fields"));
+        }
+    }
+    pthread_mutex_unlock(&s->lock);
     log_context_set("script", depot_json_get_str(head, "label", ""));
     log_fields(depot_json_get(head, "fields"));
     /* the place is the event: what one line of a script says again and again is folded, what others say is not */
@@ -289,14 +298,14 @@ void supervise_frame(void *worker_ptr, const wire_frame *frame)
         on_failed(w, head);
         break;
     case WIRE_LOG:
-        on_log(head, text, n);
+        on_log(w, frame->id, head, text, n);
         break;
     case WIRE_BEAT:
         on_beat(w, head);
         break;
     case WIRE_DONE:
         read_result(arena, head, text, n, &res);
-        on_done(w, frame->id, &res);
+        on_done(w, frame->id, arena, &res);
         break;
     default:
         log_write("lua", DEPOT_LOG_ERROR, "worker.frame", "worker %llu sent a frame of type %d",

@@ -65,12 +65,12 @@ void job_take(job_list *list, job *j)
 
 /* ---- results ---- */
 
-static void set_result(job *j, const depot_json *head, const char *raw_result)
+/* JSON of somebody else, which is not read again, as one more member of the result; NULL: none. */
+static void add_member(job *j, const char *name, const char *json)
 {
-    depot_json_write(&j->result, head);
-    if (raw_result != NULL) {
+    if (json != NULL) {
         j->result.len--; /* the brace that closes it */
-        depot_buf_addf(&j->result, ",\"result\":%s}", raw_result);
+        depot_buf_addf(&j->result, ",\"%s\":%s}", name, json);
     }
 }
 
@@ -86,7 +86,7 @@ void job_set_released(job *j)
     if (j->n > 0) {
         range_set_released(j);
     } else {
-        set_result(j, head_of(arena, j, "released"), NULL);
+        depot_json_write(&j->result, head_of(arena, j, "released"));
     }
 }
 
@@ -123,7 +123,7 @@ void job_set_failed(job *j, const depot_err *err, const char *place, const char 
     depot_json *doc = job_failure(arena, err, place, trace, cpu_us, draining);
     depot_json_set(doc, "job", depot_json_str(arena, j->id));
     depot_json_set(doc, "token", depot_json_str(arena, j->token));
-    set_result(j, doc, NULL);
+    depot_json_write(&j->result, doc);
 }
 
 const char *job_result_text(queue *q, depot_arena *arena, const char *result)
@@ -142,7 +142,8 @@ static void set_succeeded(queue *q, job *j, const char *result, int64_t cpu_us)
     depot_json                               *head = head_of(arena, j, "succeeded");
 
     depot_json_set(head, "cpu_us", depot_json_int(arena, cpu_us));
-    set_result(j, head, job_result_text(q, arena, result));
+    depot_json_write(&j->result, head);
+    add_member(j, "result", job_result_text(q, arena, result));
 }
 
 static void set_snoozed(job *j, const depot_script_result *res)
@@ -153,7 +154,7 @@ static void set_snoozed(job *j, const depot_script_result *res)
     depot_json_set(head, "delay_ms", depot_json_int(arena, res->delay_ms));
     depot_json_set(head, "message", depot_json_str(arena, res->err.msg));
     depot_json_set(head, "cpu_us", depot_json_int(arena, res->cpu_us));
-    set_result(j, head, NULL);
+    depot_json_write(&j->result, head);
 }
 
 /* ---- scripts ---- */
@@ -195,6 +196,7 @@ static void on_script_done(void *arg, const depot_script_result *res)
     } else {
         job_set_failed(j, &res->err, res->where, res->trace, res->cpu_us, queue_is_draining(&queue_self));
     }
+    add_member(j, "log", res->log);
     job_end(&queue_self, j);
 }
 

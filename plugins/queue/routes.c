@@ -300,7 +300,8 @@ static const depot_field item[] = {
     MOMENT("run_at", "not before"), NUMBER("priority", "higher first"), NUMBER("max_attempts", "attempts that it may have"),
     TEXT("last_error_code", "code of its last error"), TEXT("last_error_message", "message of its last error"),
     TEXT("dlq_reason_code", "why it is in the DLQ"), MOMENT("created_at", "when it was enqueued"), MOMENT("updated_at", "its last change"),
-    NUMBER("attempts", "attempts begun"), TEXT("encrypted_with", ENCRYPTED_DOC), END,
+    NUMBER("attempts", "attempts begun"), TEXT("encrypted_with", ENCRYPTED_DOC),
+    ANYTHING("progress", "of one that runs, what it last said: {fraction, text}"), END,
 };
 static const depot_field item_shape[] = { { .name = "job", .type = DEPOT_T_OBJECT, .fields = item, .doc = "a job" }, END };
 static const depot_field list_reply[] = {
@@ -316,7 +317,8 @@ static const depot_field job_reply[] = {
     JOB_ID("replay_of_job_id", "the job that it replays"), TEXT("key", "at most one job has it"), TEXT("enqueued_by", "who made it"),
     TEXT("request_id", "request that made it"), MOMENT("created_at", "when it was enqueued"), MOMENT("updated_at", "its last change"),
     ANYTHING("payload_json", "the handler's arguments; of encrypted ones {\"$encrypted\": {key}} alone"), TEXT("encrypted_with", ENCRYPTED_DOC),
-    ANYTHING("result", "what the handler returned"), ANYTHING("progress", "what the handler last said: {fraction, text}"),
+    ANYTHING("result", "what the handler returned"), ANYTHING("progress", "what the handler last said: {fraction, text, at}"),
+    ANYTHING("checkpoints", "what it has kept for later attempts: [{name, at, value}]"),
     JOB_ID("batch_id", "its batch"), TEXT("concurrency_key", "its concurrency key"), TEXT("unique_key", "its unique key"),
     NUMBER("timeout_ms", "its own timeout"), MOMENT("cancel_requested_at", "since when it is to end"), TEXT("canceled_by", "who canceled it"),
     MOMENT("archived_at", "when it went to the archive"),
@@ -328,7 +330,7 @@ static const depot_field attempt[] = {
     MOMENT("started_at", "when it was leased"), MOMENT("finished_at", "when its result was accepted"), TEXT("error_code", "code"),
     TEXT("error_message", "message"), NUMBER("latency_ms", "from lease to result"), TEXT("worker_id", "who ran it"),
     TEXT("suggested_action", "what to do about this code"), TEXT("error_place", "file and line inside the script"),
-    TEXT("error_trace", "traceback"), END,
+    TEXT("error_trace", "traceback"), ANYTHING("log", "what its script has logged: [{at, level, message, fields}], the first 16 KiB"), END,
 };
 static const depot_field attempt_shape[] = { { .name = "attempt", .type = DEPOT_T_OBJECT, .fields = attempt, .doc = "an attempt" }, END };
 static const depot_field timeline_reply[] = {
@@ -336,7 +338,7 @@ static const depot_field timeline_reply[] = {
     MOMENT("run_at", "not before"), MOMENT("next_run_at", "the same while it waits"), TEXT("last_worker_id", "who ran it last"),
     { .name = "last_error", .type = DEPOT_T_OBJECT, .flags = DEPOT_NULLABLE, .fields = last_error, .doc = "of the last failed attempt" },
     LIST_OF("attempts", attempt_shape, "in order"), TEXT("encrypted_with", ENCRYPTED_DOC),
-    LIST_OF("story", NULL, "everything that happened, by kind: Enqueued, PolicyDecision, Attempt, Rescheduled, Dead, CancelRequested, Canceled, Retried, Discarded, LateResult, Replayed, Archived"),
+    LIST_OF("story", NULL, "everything that happened, by kind: Enqueued, PolicyDecision, Attempt (from its lease on, with its log lines), Checkpoint, Progress (the last), LeaseLost, Rescheduled, Dead, CancelRequested, Canceled, Retried, Discarded, LateResult, Replayed, Archived"),
     END,
 };
 static const depot_field gate[] = { TEXT("code", "what keeps it"), TEXT("why", "in words"), END };

@@ -153,6 +153,7 @@ create table queue.attempts (
     error_message text,
     error_place   text, -- file and line inside the script
     error_trace   text,
+    log           jsonb, -- [{at, level, message, fields}]: what its script has logged, the first 16 KiB
     cpu_us        bigint,
     primary key (job_id, attempt_no)
 );
