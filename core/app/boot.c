@@ -49,6 +49,8 @@ bool app_boot(app *a, depot_err *err)
     if (!api_open(a->host, &limits, err) || !api_admin_token(a->paths->state_dir, err)) {
         return false;
     }
+    const app_daemon_options *options = conf_get(host_conf(a->host), "daemon", NULL);
+    api_own_token(options->token);
     api_set_ready(false, "starting");
     if (!host_start(a->host, true, err)) {
         return false;

@@ -38,6 +38,8 @@ static const depot_field options[] = {
         .doc = "how long after its archiving a job itself is kept, and its key with it; 0: for good"),
     DEPOT_OPT_DURATION(queue_options, maintenance_interval, "60s", 250, 86400000, .flags = DEPOT_RELOADABLE, .env = "MAINTENANCE_INTERVAL_SECS=s",
         .doc = "how often jobs are archived and history is pruned; each time all that is due"),
+    DEPOT_OPT_BOOL(queue_options, verbose, "no", .flags = DEPOT_RELOADABLE, .env = "PGFLOW_VERBOSE_JOB_LOGS",
+        .doc = "a line in the log for each attempt that ends"),
     DEPOT_OPT_SECRET(queue_options, encryption_keys, NULL, .flags = DEPOT_RELOADABLE,
         .doc = "keys for [queue NAME] encrypt_args, each 64 hex digits, such as ${secret:queue-new}, ${secret:queue-old}: the first encrypts, all decrypt"),
 };

@@ -16,6 +16,7 @@ typedef struct queue_options {
     int64_t            max_payload, max_result, max_enqueue_per_minute;
     int64_t            archive_after, archive_dlq_after, prune_history_after, prune_archive_after, maintenance_interval;
     const char        *encryption_keys;
+    bool               verbose;
 } queue_options;
 
 /* [queue NAME] */
@@ -210,7 +211,7 @@ void    care_announce(queue *q);
 int64_t care_due_ms(queue *q); /* when the next of them is due */
 
 /* routes.c, lua.c, stats.c */
-extern const depot_route  queue_routes[20];
+extern const depot_route  queue_routes[22];
 extern const depot_lua_fn queue_lua[8];
 void                      queue_scrape(depot_ctx *ctx);
 
@@ -220,6 +221,8 @@ bool route_set_policy(depot_ctx *ctx, depot_req *req, depot_err *err);
 bool route_clear_policy(depot_ctx *ctx, depot_req *req, depot_err *err);
 bool route_pause(depot_ctx *ctx, depot_req *req, depot_err *err);
 bool route_resume(depot_ctx *ctx, depot_req *req, depot_err *err);
+bool route_seed(depot_ctx *ctx, depot_req *req, depot_err *err);
+bool route_reset(depot_ctx *ctx, depot_req *req, depot_err *err);
 bool route_bulk(depot_ctx *ctx, depot_req *req, depot_err *err);
 bool route_enqueue_many(depot_ctx *ctx, depot_req *req, depot_err *err);
 bool route_make_batch(depot_ctx *ctx, depot_req *req, depot_err *err);

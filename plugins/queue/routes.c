@@ -220,6 +220,7 @@ static const depot_field many_request[] = {
 };
 static const depot_field id_shape[] = { JOB_ID("id", "a job"), END };
 static const depot_field many_reply[] = { LIST_OF("job_ids", id_shape, "in the order of the jobs"), END };
+static const depot_field reset_reply[] = { { .name = "reset", .type = DEPOT_T_BOOL, .doc = "done" }, END };
 static const depot_field callback_fields[] = {
     { .name = "queue", .type = DEPOT_T_STRING, .def = "default", .min = 1, .max = 128, .doc = "queue" },
     { .name = "type", .type = DEPOT_T_STRING, .flags = DEPOT_REQUIRED, .min = 1, .max = 200, .doc = "job type" },
@@ -253,6 +254,13 @@ static const depot_field bulk_request[] = {
 static const depot_field bulk_reply[] = {
     TEXT("action", "what was done"), NUMBER("matched", "jobs that matched when it began"), NUMBER("changed", "to how many it was done"),
     NUMBER("left_over", "matched, but are beyond the limit"), END,
+};
+static const depot_field seed_request[] = {
+    { .name = "n", .type = DEPOT_T_INT, .flags = DEPOT_REQUIRED, .min = 1, .max = 100000, .doc = "how many" }, END,
+};
+static const depot_field reset_request[] = {
+    { .name = "confirm", .type = DEPOT_T_STRING, .flags = DEPOT_REQUIRED, .min = 1, .max = 64, .doc = "the daemon's node name: what is meant to lose all its jobs" },
+    END,
 };
 static const depot_field by_queue[] = { { .name = "queue", .type = DEPOT_T_STRING, .flags = DEPOT_REQUIRED, .min = 1, .max = 128, .doc = "the queue" }, END };
 #define BOUND(NAME, LO, HI, DOC) { .name = (NAME), .type = DEPOT_T_INT, .flags = DEPOT_NULLABLE, .min = (LO), .max = (HI), .doc = (DOC) }
@@ -384,7 +392,7 @@ static const depot_field decision[] = {
     MOMENT("created_at", "when"), END,
 };
 
-const depot_route queue_routes[20] = {
+const depot_route queue_routes[22] = {
     { .method = "POST", .path = "/jobs", .listen = "admin", .role = DEPOT_OPERATOR, .request = add_request, .reply = add_reply,
       .fn = add_job, .cli = "job enqueue <job_type>", .doc = "make a job; durable when the reply comes" },
     { .method = "GET", .path = "/jobs", .listen = "admin", .role = DEPOT_VIEWER, .request = list_request, .reply = list_reply,
@@ -421,6 +429,10 @@ const depot_route queue_routes[20] = {
       .reply = bulk_reply, .fn = route_bulk, .cli = "job bulk <action>", .doc = "retry, replay, discard or cancel jobs by a filter" },
     { .method = "POST", .path = "/v1/jobs/bulk-enqueue", .listen = "admin", .role = DEPOT_OPERATOR, .request = many_request,
       .reply = many_reply, .fn = route_enqueue_many, .cli = "job enqueue-many <jobs>", .doc = "make many jobs, all or none: <jobs> is JSON or @FILE" },
+    { .method = "POST", .path = "/v1/queue/seed", .listen = "admin", .role = DEPOT_OPERATOR, .request = seed_request,
+      .reply = many_reply, .fn = route_seed, .cli = "queue seed <n>", .doc = "make jobs to try things with, of the types demo_ok and fail_me (examples/demo.lua)" },
+    { .method = "POST", .path = "/v1/queue/reset", .listen = "admin", .role = DEPOT_ADMIN, .request = reset_request,
+      .reply = reset_reply, .fn = route_reset, .cli = "queue reset", .doc = "delete all jobs of all queues with all that is known of them, and limits that are in no section" },
     { .method = "POST", .path = "/v1/batches", .listen = "admin", .role = DEPOT_OPERATOR, .request = batch_request,
       .reply = batch_made, .fn = route_make_batch, .cli = "batch create <jobs>", .doc = "make jobs with a callback for when all have ended" },
     { .method = "GET", .path = "/v1/batches/{id}", .listen = "admin", .role = DEPOT_VIEWER, .request = batch_by_id, .reply = batch_reply,
