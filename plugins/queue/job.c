@@ -231,6 +231,16 @@ static bool run_script(queue *q, job *j, depot_err *err)
 
 /* ---- C handlers ---- */
 
+bool job_canceled(const depot_job *seen)
+{
+    const job *j = seen->handle;
+
+    pthread_mutex_lock(&queue_self.lock);
+    bool canceled = j->is_canceled || j->is_lost;
+    pthread_mutex_unlock(&queue_self.lock);
+    return canceled;
+}
+
 static void run_handler(depot_ctx *ctx, void *arg)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
@@ -242,7 +252,8 @@ static void run_handler(depot_ctx *ctx, void *arg)
                                                        .queue = j->queue,
                                                        .type = j->type,
                                                        .attempt = j->attempt,
-                                                       .max_attempts = j->max_attempts };
+                                                       .max_attempts = j->max_attempts,
+                                                       .handle = j };
 
     (void)ctx;
     bool is_open = seal_open(arena, j->type, j->args, &args, &err);

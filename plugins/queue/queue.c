@@ -118,7 +118,7 @@ static const depot_metric metrics[] = {
     { .name = "pgflow_jobs_failed_last_60s", .kind = DEPOT_GAUGE, .doc = "jobs that went to the DLQ in the last 60 s" },
 };
 
-const depot_queue_v1 queue_service = { sizeof(depot_queue_v1), enqueue_service, enqueue_many, types_serve };
+const depot_queue_v1 queue_service = { sizeof(depot_queue_v1), enqueue_service, enqueue_many, types_serve, job_canceled };
 static const depot_service services[] = { { "queue", 1, &queue_service } };
 /* clang-format on */
 

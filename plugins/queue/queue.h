@@ -63,7 +63,7 @@ typedef struct job {
     struct job   *prev, *next;     /* in the list that it is in */
     bool          is_lua;
     bool          is_lost;     /* the lease has passed to somebody else */
-    bool          is_canceled; /* its script has been told to end */
+    bool          is_canceled; /* it has been told to end */
     const served *handler;         /* of a job in C */
     int64_t       timeout_ms;
     int64_t       first, n;
@@ -185,6 +185,7 @@ depot_json *job_failure(depot_arena *arena, const depot_err *err, const char *pl
 const char *job_result_text(queue *q, depot_arena *arena, const char *result);
 void job_set_failed(job *j, const depot_err *err, const char *place, const char *trace, int64_t cpu_us, bool draining);
 void job_set_released(job *j); /* was never begun */
+bool job_canceled(const depot_job *seen);
 
 /* range.c: the jobs of a range, one after the other */
 void range_run(depot_ctx *ctx, void *job_ptr);

@@ -149,7 +149,7 @@ void range_run(depot_ctx *ctx, void *job_ptr)
     char                             id[ID_SIZE];
     const char                      *at = strchr(j->args, '[') + 1;
     size_t                           len;
-    depot_job seen = { .queue = j->queue, .type = j->type, .attempt = j->attempt, .max_attempts = j->max_attempts };
+    depot_job seen = { .queue = j->queue, .type = j->type, .attempt = j->attempt, .max_attempts = j->max_attempts, .handle = j };
 
     (void)ctx;
     memcpy(id, j->id, ID_SIZE);
