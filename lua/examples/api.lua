@@ -6,8 +6,8 @@
 --   rate  = 5/s
 --   burst = 10
 --   on    = type:api.call
--- The limit holds for all daemons together, as no job is leased beyond it. Arguments hold a token: let the queue encrypt them
--- ([queue api] encrypt_args = yes).
+-- The limit holds for all daemons together, as no job is leased beyond it. Arguments hold a token: let the queue
+-- encrypt them ([queue api] encrypt_args = yes).
 
 local longest_wait = 3600 -- seconds
 

@@ -1,4 +1,5 @@
--- Job types to try a queue with: `depotctl queue seed 10` makes some. To use them: copy this file to handlers/ of your script folder.
+-- Job types to try a queue with: `depotctl queue seed 10` makes some.
+-- To use them: copy this file to handlers/ of your script folder.
 
 depot.job("ok") { run = function() end }
 

@@ -12,16 +12,20 @@ local figures = [[
          count(distinct a.job_id) filter (where j.status = 'dlq') as dead,
          round(max(extract(epoch from a.finished_at - a.started_at))::numeric, 1)::text as longest_s
   from queue.attempts a
-  join (select id, queue, job_type, status from queue.jobs union all select id, queue, job_type, status from queue.jobs_archive) j
-    on j.id = a.job_id
+  join (select id, queue, job_type, status from queue.jobs
+        union all select id, queue, job_type, status from queue.jobs_archive) j on j.id = a.job_id
   where a.finished_at >= $1::date and a.finished_at < $1::date + 1
   group by 1, 2 order by failed desc, attempts desc, 1, 2 limit 200]]
 
 local function page_of(day, rows)
-  local lines = { "# Jobs of " .. day, "", "| queue | type | attempts | failed | dead | longest |", "|---|---|---|---|---|---|" }
+  local lines = {
+    "# Jobs of " .. day, "",
+    "| queue | type | attempts | failed | dead | longest |", ("|---"):rep(6) .. "|",
+  }
   local failed = 0
   for _, r in ipairs(rows) do
-    lines[#lines + 1] = ("| %s | %s | %d | %d | %d | %s s |"):format(r.queue, r.job_type, r.attempts, r.failed, r.dead, r.longest_s)
+    lines[#lines + 1] = ("| %s | %s | %d | %d | %d | %s s |"):format(
+      r.queue, r.job_type, r.attempts, r.failed, r.dead, r.longest_s)
     failed = failed + r.failed
   end
   if #rows == 0 then lines[#lines + 1] = "| nothing ran | | | | | |" end

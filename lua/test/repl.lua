@@ -1,4 +1,5 @@
--- What `depotctl lua repl` runs: entries are read, run and answered one after the other in one sandbox. docs/lua.md describes it.
+-- What `depotctl lua repl` runs: entries are read, run and answered one after the other in one sandbox.
+-- docs/lua.md describes it.
 local given = ...
 
 local answers <const> = { depth = 4, items = 100 }
@@ -37,7 +38,8 @@ end
 -- Names that an entry sets stay for the next ones; all else is the sandbox as every script has it.
 local env = setmetatable({ print = say }, { __index = _ENV })
 
--- An expression or statements, of as many lines as it takes; an empty line ends what is not complete. nil: the input has ended.
+-- An expression or statements, of as many lines as it takes; an empty line ends what is not complete.
+-- nil: the input has ended.
 local function read_entry()
   local text, why, chunk
   repeat
@@ -53,12 +55,15 @@ local function read_entry()
 end
 
 local function with_trace(err)
-  local trace = depot.test.traceback():gsub("\n[^\n]*test/repl%.lua.*", ""):gsub("\n[^\n]*%[C%]: in function 'xpcall'.*", "")
+  local trace = depot.test.traceback():gsub("\n[^\n]*test/repl%.lua.*", "")
+    :gsub("\n[^\n]*%[C%]: in function 'xpcall'.*", "")
   return { err = err, trace = trace:gsub("\n\t%[C%]: in %?", "", 1) }
 end
 
 local function tell(fault)
-  if type(fault) ~= "table" or fault.err == nil then fault = { err = fault, trace = "" } end -- no handler runs when memory is out
+  if type(fault) ~= "table" or fault.err == nil then -- no handler runs when memory is out
+    fault = { err = fault, trace = "" }
+  end
   local err = fault.err
   if type(err) == "table" and err.code then
     say(("%s: %s"):format(err.code, err.message))

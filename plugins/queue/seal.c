@@ -29,7 +29,7 @@ static void key_drop(seal_key *key)
 /* The next key of the list; false: there is none, or with err filled that it is none. */
 static bool next_key(const char **list, seal_key *out, depot_err *err)
 {
-    const char *from = *list == NULL ? "" : *list + strspn(*list, ", \t\r\n");
+    const char *at = *list == NULL ? "" : *list, *from = at + strspn(at, ", \t\r\n");
     size_t      n = strcspn(from, ", \t\r\n");
     char        digits[KEY_DIGITS + 1] = "";
     uint8_t     digest[32];
@@ -107,7 +107,7 @@ static void add_place(depot_buf *out, const char *key, const char *of_queue, con
 }
 
 /* in and out: n bytes. tag: made when `seals`, else compared. false: it does not fit, or the library refused. */
-static bool crypt(bool seals, const seal_key *key, const uint8_t *nonce, const depot_buf *place, const uint8_t *in, size_t n, uint8_t *out,
+static bool run_cipher(bool seals, const seal_key *key, const uint8_t *nonce, const depot_buf *place, const uint8_t *in, size_t n, uint8_t *out,
                   uint8_t *tag)
 {
     EVP_CIPHER_CTX *c = EVP_CIPHER_CTX_new();
@@ -136,7 +136,7 @@ static const char *seal_text(depot_arena *arena, const char *to, const char *typ
     }
     depot_random(bytes, NONCE_BYTES);
     add_place(&place, key.id, to, type);
-    if (!crypt(true, &key, bytes, &place, (const uint8_t *)text, n, bytes + NONCE_BYTES, bytes + NONCE_BYTES + n)) {
+    if (!run_cipher(true, &key, bytes, &place, (const uint8_t *)text, n, bytes + NONCE_BYTES, bytes + NONCE_BYTES + n)) {
         (void)DEPOT_FAIL(err, BUG, "the cryptographic library refused to encrypt %zu bytes", n);
         return NULL;
     }
@@ -189,7 +189,7 @@ static bool open_data(depot_arena *arena, const seal_key *key, const depot_buf *
     size_t   len = (size_t)got - padding - EXTRA_BYTES;
     uint8_t *text = depot_alloc(arena, len + 1);
     *out = (const char *)text;
-    return crypt(false, key, bytes, place, bytes + NONCE_BYTES, len, text, bytes + NONCE_BYTES + len);
+    return run_cipher(false, key, bytes, place, bytes + NONCE_BYTES, len, text, bytes + NONCE_BYTES + len);
 }
 
 bool seal_open(depot_arena *arena, const char *type, const char *args, const char **out, depot_err *err)

@@ -79,8 +79,9 @@ cat > "$work/answers" << 'TEXT'
 42
 stdin:1: boom
 TEXT
-session() { ctl lua repl < "$work/entries"; }
-refused "a session reads entries from a pipe" 1 session
+# shellcheck disable=SC2317 # called by refused and ok
+session() { ctl lua repl < "$1"; }
+refused "a session reads entries from a pipe" 1 session "$work/entries"
 answers=$(printf '%s\n' "$out" | grep -v '^	\|^stack' | head -n 4)
 like "$out" "^	stdin:1: in (local|function) 'deep'" "an error has its traceback"
 unlike "$out" 'test/repl.lua:[0-9]+: in upvalue' "without what runs the session"
@@ -91,6 +92,6 @@ like "$out" 'LUA_SYNTAX: stdin:1: unexpected symbol' "what is no Lua is told"
 like "$out" "^not enough memory" "an entry that eats memory ends"
 like "$out" '^36$' "and the session goes on"
 ok "expressions are answered, names stay, an entry may take several lines" test "$answers" = "$(cat "$work/answers")"
-session() { printf '1\n' | ctl lua repl; }
-ok "a session without a fault ends well" session
+echo 1 > "$work/one"
+ok "a session without a fault ends well" session "$work/one"
 finish
