@@ -154,6 +154,13 @@ bool api_admin_token(const char *state_dir, depot_err *err)
     return auth_admin_open(api_self->auth, state_dir, err);
 }
 
+void api_own_token(const char *token)
+{
+    if (token != NULL) {
+        auth_set_own(api_self->auth, token);
+    }
+}
+
 bool api_auth_online(depot_err *err)
 {
     return auth_admin_online(api_self->auth, host_environment(api_self->host)->node, err);

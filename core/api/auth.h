@@ -22,6 +22,9 @@ typedef enum auth_answer { AUTH_KNOWN, AUTH_REFUSED, AUTH_LOOK_UP } auth_answer;
 auth *auth_new(depot_ctx *core);
 void  auth_free(auth *a); /* the executor is drained */
 
+/* A token of any form, whose holder is operator. Before there are requests. */
+void auth_set_own(auth *a, const char *token);
+
 /* Never waits. REFUSED fills err: UNAUTHORIZED, or UNAVAILABLE when too many unknown tokens are being looked up. LOOK_UP
  * reserves a place: auth_look_up or auth_give_up must follow. */
 auth_answer auth_check(auth *a, const char *token, identity *out, depot_err *err);

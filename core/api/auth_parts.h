@@ -38,6 +38,8 @@ struct auth {
     size_t          look_ups;
     auth_entry      admin; /* of the file admin.token; valid without the database until its row says otherwise */
     bool            online;
+    bool            has_own; /* of the configuration; set before there are requests */
+    uint8_t         own[32]; /* its SHA-256 */
 };
 
 /* auth_rows.c: the row of a token; *found is false when there is none. Blocks. */

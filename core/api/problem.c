@@ -36,6 +36,7 @@ depot_json *api_problem(depot_arena *arena, const depot_err *err, const char *re
     depot_json *doc = depot_json_pack(arena, "{s:s, s:s, s:i, s:s, s:s, s:s}", "type", type, "title", meaning_of(err->code),
                                       "status", depot_err_http(err), "detail", err->msg, "code", id, "retry",
                                       retries[depot_err_retry(err)]);
+    depot_json_set(doc, "error", depot_json_str(arena, err->msg)); /* as clients of postgresflow know it */
     if (err->hint[0] != '\0') {
         depot_json_set(doc, "hint", depot_json_str(arena, err->hint));
     }

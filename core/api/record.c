@@ -44,28 +44,39 @@ static void write_line(const depot_req *req, int status, int64_t us, const depot
 
 /* ---- audit ---- */
 
-static bool has_secrets(const depot_field *fields)
+static bool is_secret(const depot_field *f)
 {
-    for (; fields != NULL && fields->name != NULL; fields++) {
-        if (fields->type == DEPOT_T_SECRET || has_secrets(fields->fields)) {
-            return true;
-        }
-    }
-    return false;
+    return f->type == DEPOT_T_SECRET;
 }
 
-/* A value as it may be kept: whole if it is short and not secret. */
+static bool is_private(const depot_field *f)
+{
+    return (f->flags & DEPOT_PRIVATE) != 0;
+}
+
+/* The field itself, or one inside of it. */
+static bool holds(const depot_field *f, bool (*what)(const depot_field *f))
+{
+    bool found = what(f);
+
+    for (const depot_field *in = f->fields; !found && in != NULL && in->name != NULL; in++) {
+        found = holds(in, what);
+    }
+    return found;
+}
+
+/* A value as it may be kept: whole if it is short and neither secret nor private. */
 static void show(depot_buf *out, const depot_field *f, const depot_json *value)
 {
     size_t before = out->len;
 
-    if (f->type == DEPOT_T_SECRET || has_secrets(f->fields)) {
+    if (holds(f, is_secret)) {
         depot_buf_adds(out, "\"***\"");
         return;
     }
     depot_json_write(out, value);
     size_t n = out->len - before;
-    if (n > ARGS_SHOWN_MAX) {
+    if (n > ARGS_SHOWN_MAX || holds(f, is_private)) {
         out->len = before;
         depot_buf_addf(out, "\"(%zu bytes)\"", n);
     }

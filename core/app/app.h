@@ -26,6 +26,7 @@ const depot_plugin *app_core(void);
 typedef struct app_daemon_options {
     const char *node;
     int64_t     threads, queue, drain_timeout;
+    const char *token;
 } app_daemon_options;
 typedef struct app_database_options {
     const char *url, *direct_url, *owner_url, *bindir, *service_user;

@@ -10,7 +10,9 @@ enum { MAX_BODY = 2 << 20, REQUEST_TIMEOUT_MS = 30000 };
 
 scripts_options app_scripts_options(const app *a, const conf *c, depot_arena *arena)
 {
-    const app_lua_options *lua = conf_get(c, "lua", NULL);
+    /* what the daemon alone makes use of */
+    static const char *const not_workers[] = { "schedule", "hook", NULL };
+    const app_lua_options   *lua = conf_get(c, "lua", NULL);
 
     return (scripts_options){
         .exe = a->paths->exe,
@@ -23,6 +25,7 @@ scripts_options app_scripts_options(const app *a, const conf *c, depot_arena *ar
         .grants = app_grants(arena, c),
         .db = &a->pool,
         .conf = c,
+        .values = conf_values(arena, c, not_workers),
     };
 }
 
@@ -46,6 +49,8 @@ bool app_boot(app *a, depot_err *err)
     if (!api_open(a->host, &limits, err) || !api_admin_token(a->paths->state_dir, err)) {
         return false;
     }
+    const app_daemon_options *options = conf_get(host_conf(a->host), "daemon", NULL);
+    api_own_token(options->token);
     api_set_ready(false, "starting");
     if (!host_start(a->host, true, err)) {
         return false;

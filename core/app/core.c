@@ -26,6 +26,8 @@ static const depot_field daemon_options[] = {
         .doc = "calls that may wait for a thread; more are answered with 503"),
     DEPOT_OPT_DURATION(app_daemon_options, drain_timeout, "30s", 0, 3600000, .flags = DEPOT_RELOADABLE,
         .doc = "how long a stop waits for running work before it is canceled"),
+    DEPOT_OPT_SECRET(app_daemon_options, token, NULL, .min = 8, .max = 200, .env = "PGFLOW_API_TOKEN|API_TOKEN",
+        .doc = "a token of your own making, besides those of depotctl token create: whoever sends it may do what operators may"),
 };
 
 static const depot_field database_options[] = {

@@ -65,6 +65,9 @@ void conf_sample(depot_buf *out, const conf_kind *kinds, size_t n, const char *o
 /* The same configuration for another process of this program: the values in force as one text, secrets in the clear, and from it
  * what conf_build takes, whatever has become of the files since. conf_unpack also has the log hide what this process hides. */
 const char *conf_pack(depot_arena *arena, const conf *c);
+/* The values that files give, as one text to compare: same text, same values, wherever they stand. Holds secrets. without: kinds of
+ * sections that do not count, ended by NULL. */
+const char *conf_values(depot_arena *arena, const conf *c, const char *const *without);
 conf_raw   *conf_unpack(depot_arena *arena, const char *packed, depot_err *err) DEPOT_MUST_USE;
 
 /* One text value by an option's row, as conf_build and depotctl do it; out points into the state struct. */

@@ -57,6 +57,37 @@ const char *conf_pack(depot_arena *arena, const conf *c)
                                                   secrets));
 }
 
+static bool is_among(const char *kind, const char *const *kinds)
+{
+    while (*kinds != NULL && strcmp(*kinds, kind) != 0) {
+        kinds++;
+    }
+    return *kinds != NULL;
+}
+
+const char *conf_values(depot_arena *arena, const conf *c, const char *const *without)
+{
+    depot_json *all = depot_json_array(arena);
+
+    for (size_t i = 0; i < c->n; i++) {
+        const conf_section *s = c->sections[i];
+        if (s->file == NULL || is_among(s->kind->kind, without)) {
+            continue;
+        }
+        depot_json *values = depot_json_object(arena);
+        for (size_t k = 0; k < s->n; k++) {
+            if (s->values[k].file != NULL && s->values[k].text != NULL) {
+                depot_json_set(values, s->values[k].field->name, depot_json_str(arena, s->values[k].text));
+            }
+        }
+        if (depot_json_len(values) == 0 && s->name == NULL) {
+            continue; /* as if it were in no file */
+        }
+        depot_json_add(all, depot_json_pack(arena, "{s:s, s:s?, s:o}", "kind", s->kind->kind, "name", s->name, "values", values));
+    }
+    return depot_json_text(arena, all);
+}
+
 static void unpack_section(conf_raw *raw, const depot_json *row)
 {
     const depot_json *values = depot_json_get(row, "values");

@@ -59,6 +59,7 @@ int local_docs(ctl *c, const verb_call *call);
 int local_help(ctl *c, const verb_call *call);
 int local_lua_check(ctl *c, const verb_call *call);
 int local_lua_run(ctl *c, const verb_call *call);
+int local_lua_repl(ctl *c, const verb_call *call);
 int local_lua_test(ctl *c, const verb_call *call);
 int local_version(ctl *c, const verb_call *call);
 

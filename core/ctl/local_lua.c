@@ -3,15 +3,18 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "app/app.h"
 #include "ctl/internal.h"
 #include "lua/grant.h"
 #include "lua/offline.h"
 
+static const int64_t session_ms = 30LL * 24 * 3600 * 1000; /* waiting for its next entry is no work */
+
 enum { RUN_MS = 60000, TEST_MS = 600000 };
 
-static const char harness[] = "test/harness.lua";
+static const char harness[] = "test/harness.lua", session[] = "test/repl.lua";
 
 /* What scripts say goes where a daemon's log would go: not to the standard output, which has the result. */
 static void say(void *arg, depot_level level, const char *where, const char *text, size_t n, const char *fields)
@@ -38,14 +41,14 @@ static const char *grants_of(ctl *c, const verb_call *call)
     return depot_json_text(c->arena, all);
 }
 
-static bool open_scripts(ctl *c, const verb_call *call, const char *file, bool alone, offline **out, depot_err *err)
+static bool open_scripts(ctl *c, const verb_call *call, const char *file, bool alone, bool has_db, offline **out, depot_err *err)
 {
     const offline_options o = { .host = c->host,
                                 .lua_dirs = host_environment(c->host)->lua_dirs,
                                 .file = file,
                                 .alone = alone,
                                 .grants = grants_of(c, call),
-                                .url = alone ? getenv("DATABASE_URL") : NULL,
+                                .url = has_db ? getenv("DATABASE_URL") : NULL,
                                 .log = say };
 
     (void)signal(SIGPIPE, SIG_IGN); /* as in a worker: a program that reads none of its input is no end */
@@ -80,7 +83,7 @@ static bool check_one(ctl *c, const verb_call *call, const char *file, conf_prob
 {
     offline *o = NULL;
 
-    if (!open_scripts(c, call, file, file != NULL, &o, err)) {
+    if (!open_scripts(c, call, file, file != NULL, false, &o, err)) {
         return false;
     }
     offline_load(o, problems);
@@ -192,12 +195,60 @@ int local_lua_run(ctl *c, const verb_call *call)
     depot_err err = { 0 };
     offline  *o = NULL;
 
-    if (!open_scripts(c, call, depot_json_get_str(call->args, "file", NULL), true, &o, &err)) {
+    if (!open_scripts(c, call, depot_json_get_str(call->args, "file", NULL), true, true, &o, &err)) {
         return ctl_error(c, call->verb, &err);
     }
     int status = run_in(c, call, o);
     offline_free(o);
     return status;
+}
+
+/* ---- repl ---- */
+
+/* One session until the input ends, or until an entry is ended for its use of time or memory: *out_again. */
+static int run_session(ctl *c, const verb_call *call, offline *o, bool *out_again)
+{
+    const depot_json          *needs = depot_json_get(call->args, "grant");
+    bool                       is_terminal = isatty(STDIN_FILENO) != 0;
+    depot_json                *arg = depot_json_pack(c->arena, "{s:b}", "prompt", (int)is_terminal);
+    const depot_script_result *res = NULL;
+    depot_err                  err = { 0 };
+
+    *out_again = false;
+    if (needs != NULL) {
+        depot_json_set(arg, "needs", depot_json_pack(c->arena, "o", needs));
+    }
+    if (!offline_run(o, RUN_FILE, session, depot_json_text(c->arena, arg), session_ms, &res, &err)) {
+        return ctl_error(c, call->verb, &err);
+    }
+    if (res->ok) {
+        const depot_json *end = depot_json_parse(c->arena, res->json, strlen(res->json), &err);
+        return !is_terminal && depot_json_get_int(end, "failed", 0) > 0 ? EXIT_FAILED : 0;
+    }
+    *out_again = res->err.code == DEPOT_E_TIMEOUT || res->err.code == DEPOT_E_MEMORY;
+    int status = tell_end(c, call, res);
+    if (*out_again) {
+        ctl_note(c, "the session begins anew: what it had set is gone");
+    }
+    return status;
+}
+
+int local_lua_repl(ctl *c, const verb_call *call)
+{
+    depot_err err = { 0 };
+    offline  *o = NULL;
+    int       failed = 0, status;
+    bool      again;
+
+    if (!open_scripts(c, call, NULL, false, true, &o, &err)) {
+        return ctl_error(c, call->verb, &err);
+    }
+    do {
+        status = run_session(c, call, o, &again);
+        failed = failed != 0 ? failed : status;
+    } while (again);
+    offline_free(o);
+    return isatty(STDIN_FILENO) != 0 ? status : failed;
 }
 
 /* ---- test ---- */
@@ -235,7 +286,7 @@ static bool test_one(ctl *c, const verb_call *call, const char *file, depot_json
     const depot_script_result *res = NULL;
     offline                   *o = NULL;
 
-    if (!open_scripts(c, call, file, false, &o, err)) {
+    if (!open_scripts(c, call, file, false, false, &o, err)) {
         return false;
     }
     offline_load(o, problems); /* what is wrong with a handler fails its tests */

@@ -52,6 +52,10 @@ static const depot_field lua_run[] = {
     { .name = "limit", .type = DEPOT_T_DURATION, .def = "60s", .min = 1, .max = 86400000, .doc = "deadline" },
     { .name = NULL },
 };
+static const depot_field lua_repl[] = {
+    { .name = "grant", .type = DEPOT_T_LIST, .doc = "what entries may reach: http:HOST, exec:/PATH" },
+    { .name = NULL },
+};
 static const depot_field help[] = {
     { .name = "verb", .type = DEPOT_T_LIST, .doc = "words of a verb or of a group" },
     { .name = NULL },
@@ -94,6 +98,8 @@ const ctl_local ctl_locals[] = {
              "for any fault" },
     { .cli = "lua run <file>", .fields = lua_run, .run = local_lua_run,
       .doc = "run one script, or the job that it declares, without a daemon; the database is DATABASE_URL, if it is set" },
+    { .cli = "lua repl", .fields = lua_repl, .run = local_lua_repl,
+      .doc = "a session in the sandbox, without a daemon: expressions and statements from the standard input; the database is DATABASE_URL" },
     { .cli = "lua test [file]...", .fields = lua_files, .run = local_lua_test,
       .doc = "run tests of scripts (*_test.lua) against fakes; exit status 1 when one fails" },
     { .cli = "version", .run = local_version, .doc = "version of depotctl and of the plugin interface" },

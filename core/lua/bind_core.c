@@ -204,7 +204,7 @@ static bool emit(depot_ctx *ctx, depot_call *call, depot_err *err)
 
 const depot_lua_fn bind_rows[] = {
     { "event.emit", "(name: string, payload?: table)", DEPOT_LUA_WRITE, emit,
-      "Emits an event; when it returns, the durable hooks of the event are recorded.", NULL },
+      "Emits an event; when it returns, the durable hooks of the event are recorded.", NULL, NULL },
 };
 const size_t bind_row_count = DEPOT_N(bind_rows);
 

@@ -70,6 +70,10 @@ static void read_call(lua_State *L, depot_arena *arena, const void *arg, stateme
         }
         out->vals[out->n++] = lua_isnoneornil(L, at) ? DEPOT_NULL : read_val(L, fn, i, at, arena);
     }
+    depot_err err = { 0 };
+    if (fn->row->prepare != NULL && !fn->row->prepare(fn->ctx, arena, out->vals, out->n, &err)) {
+        (void)fail_raise(L, &err);
+    }
 }
 
 /* There is no job: what it would do becomes a line of the log. */

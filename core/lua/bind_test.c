@@ -1,4 +1,7 @@
-/* bind_test.c - depot.test, which the harness of `depotctl lua test` is made of; no script of a worker has it. */
+/* bind_test.c - depot.test, which the harness of `depotctl lua test` and the session of `depotctl lua repl` are made of; no script of a
+ * worker has it. */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "lua/grant.h"
@@ -62,10 +65,58 @@ static int test_covers(lua_State *L)
     return 1;
 }
 
+/* ---- a person at the other end ---- */
+
+/* On a thread of the pool: the processor time of an entry counts from when it is there. */
+static bool read_line(depot_ctx *ctx, depot_call *call, depot_err *err)
+{
+    char   *line = NULL;
+    size_t  size = 0;
+    ssize_t n = getline(&line, &size, stdin);
+
+    (void)ctx;
+    (void)err;
+    if (n >= 0) { /* else nothing is returned: the input has ended */
+        depot_return_str(call, line, (size_t)n - (n > 0 && line[n - 1] == '\n'));
+    }
+    free(line);
+    return true;
+}
+
+static const depot_lua_fn read_row = { .name = "test.read", .signature = "()", .fn = read_line };
+static const bound_fn     read_fn = { .row = &read_row };
+
+static int test_read(lua_State *L)
+{
+    (void)fputs(luaL_optstring(L, 1, ""), stdout);
+    (void)fflush(stdout);
+    return bind_call_start(L, bind_call_new(vm_run(L), &read_fn));
+}
+
+static int test_write(lua_State *L)
+{
+    size_t      n;
+    const char *text = luaL_checklstring(L, 1, &n);
+
+    (void)fwrite(text, 1, n, stdout);
+    (void)fflush(stdout);
+    return 0;
+}
+
+/* Of the error whose message handler calls this. */
+static int test_traceback(lua_State *L)
+{
+    luaL_traceback(L, L, NULL, 2);
+    return 1;
+}
+
 const core_fn bind_test_fns[] = {
     { "test.args", "(type: string, args: any): any", test_args, "" },
     { "test.covers", "(have: string, want: string): boolean", test_covers, "" },
     { "test.handler", "(type: string): string", test_handler, "" },
+    { "test.read", "(prompt: string): string", test_read, "" },
     { "test.source", "(path: string): string", test_source, "" },
+    { "test.traceback", "(): string", test_traceback, "" },
+    { "test.write", "(text: string)", test_write, "" },
 };
 const size_t bind_test_count = DEPOT_N(bind_test_fns);

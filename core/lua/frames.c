@@ -36,7 +36,7 @@ static void log_unknown(const worker_proc *w)
               (unsigned long long)w->number);
 }
 
-static void on_done(worker_proc *w, uint64_t id, const depot_script_result *res)
+static void on_done(worker_proc *w, uint64_t id, depot_arena *arena, depot_script_result *res)
 {
     scripts *s = w->scripts;
 
@@ -49,11 +49,13 @@ static void on_done(worker_proc *w, uint64_t id, const depot_script_result *res)
         log_unknown(w);
         return;
     }
+    res->log = ticket_said(t, arena);
     t->done(t->arg, res);
-    free(t);
+    ticket_free(t);
     pthread_mutex_lock(&s->lock);
     tell_room(w, was_full);
 }
+
 /* ---- ranges ---- */
 
 /* A job that goes on has a ticket of its own, which gets its arg once the range's has been told. */
@@ -93,7 +95,7 @@ static void end_range(worker_proc *w, ticket *t, depot_range_result *res)
     w->done += (uint64_t)(res->begun - (int64_t)res->n_going);
     pthread_mutex_unlock(&s->lock);
     t->range_done(t->arg, res);
-    free(t);
+    ticket_free(t);
     pthread_mutex_lock(&s->lock);
     for (size_t i = 0; i < res->n_going; i++) {
         find_ticket(w, res->going[i].id)->arg = res->going[i].arg;
@@ -227,11 +229,19 @@ static void log_fields(const depot_json *fields)
     }
 }
 
-static void on_log(const depot_json *head, const char *text, size_t n)
+static void on_log(worker_proc *w, uint64_t id, const depot_json *head, const char *text, size_t n)
 {
+    scripts    *s = w->scripts;
     int64_t     level = depot_json_get_int(head, "level", DEPOT_LOG_INFO);
     const char *where = depot_json_get_str(head, "where", "");
 
+    pthread_mutex_lock(&s->lock);
+    for (ticket *t = w->tickets; t != NULL; t = t->next) {
+        if (t->id == id) {
+            ticket_say(t, level, text, n, depot_json_get(head, "fields"));
+        }
+    }
+    pthread_mutex_unlock(&s->lock);
     log_context_set("script", depot_json_get_str(head, "label", ""));
     log_fields(depot_json_get(head, "fields"));
     /* the place is the event: what one line of a script says again and again is folded, what others say is not */
@@ -355,14 +365,14 @@ void supervise_frame(void *worker_ptr, const wire_frame *frame)
         on_failed(w, head);
         break;
     case WIRE_LOG:
-        on_log(head, text, n);
+        on_log(w, frame->id, head, text, n);
         break;
     case WIRE_BEAT:
         on_beat(w, head);
         break;
     case WIRE_DONE:
         outcome_read(arena, head, text, n, &res);
-        on_done(w, frame->id, &res);
+        on_done(w, frame->id, arena, &res);
         break;
     case WIRE_RANGED:
         on_ranged(w, frame->id, arena, head, text, n);

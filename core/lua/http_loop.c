@@ -1,16 +1,22 @@
 /* http_loop.c - libcurl's sockets and its timer on the engine's loop. */
+#include <stdio.h>
 #include <stdlib.h>
 
 #include "lua/http.h"
 
-/* Each request that has no connection yet may cost a thread that looks up its host's name. */
-enum { OPENING_MAX = 64, IDLE_MAX = 64 };
+/* Each request that has no connection yet may cost a thread that looks up its host's name. Nothing ends that thread before the look-up
+ * does, and nobody tells of its end: the place of a request that ended meanwhile is taken for as long as the system's resolver tries. */
+enum { OPENING_MAX = 64, IDLE_MAX = 64, LOOKUP_MS = 30000 };
 
 typedef struct http_loop {
     engine    *engine;
     CURLM     *multi;
     uv_timer_t timer;
-    size_t     opening;
+    uv_timer_t due;                   /* fires when the place of a look-up that was cut off is free again, or a wait is over */
+    int64_t    due_ms;                /* INT64_MAX: it does not */
+    int64_t    cut_off[OPENING_MAX];  /* when; a ring from cut_first on */
+    size_t     cut_first, n_cut;
+    size_t     opening;               /* those that were cut off are among them */
     http_op   *first, *last; /* wait until less are opening */
 } http_loop;
 
@@ -30,6 +36,13 @@ static void free_loop(uv_handle_t *handle)
     free(handle->data);
 }
 
+static void close_due(uv_handle_t *handle)
+{
+    http_loop *l = handle->data;
+
+    uv_close((uv_handle_t *)&l->due, free_loop);
+}
+
 /* ---- waiting for a place ---- */
 
 static bool start(http_loop *l, http_op *h)
@@ -37,7 +50,7 @@ static bool start(http_loop *l, http_op *h)
     h->opening = true;
     l->opening++;
     http_bound(h);
-    h->added = curl_multi_add_handle(l->multi, h->easy) == CURLM_OK;
+    h->added = curl_multi_add_handle(h->alone != NULL ? h->alone : l->multi, h->easy) == CURLM_OK;
     if (!h->added) {
         http_opened(h);
     }
@@ -77,7 +90,75 @@ static void leave_list(http_loop *l, const http_op *h)
     }
 }
 
+/* ---- what ends without libcurl: the wait for a place, the look-up that was cut off ---- */
+
+static void on_due(uv_timer_t *timer);
+
+static void arm(http_loop *l, int64_t due_ms)
+{
+    int64_t left = due_ms - depot_now_ms();
+
+    l->due_ms = due_ms;
+    uv_update_time(l->engine->opt.loop);
+    uv_timer_start(&l->due, on_due, left > 0 ? (uint64_t)left : 0, 0);
+}
+
+static void end_overdue(http_loop *l)
+{
+    for (http_op *h = l->first, *next; h != NULL; h = next) {
+        next = h->next;
+        if (h->due_ms <= depot_now_ms()) {
+            http_remove(h);
+            (void)snprintf(h->text, sizeof(h->text), "it waited for its place, as %d others look up their hosts or connect", OPENING_MAX);
+            http_ended(h, CURLE_OPERATION_TIMEDOUT); /* a script that goes on may make requests: they wait behind those that are here */
+        }
+    }
+}
+
+static void on_due(uv_timer_t *timer)
+{
+    http_loop *l = timer->data;
+    int64_t    next = INT64_MAX;
+
+    for (; l->n_cut > 0 && l->cut_off[l->cut_first] <= depot_now_ms(); l->n_cut--) {
+        l->cut_first = (l->cut_first + 1) % OPENING_MAX;
+        l->opening--;
+    }
+    l->due_ms = INT64_MAX;
+    start_waiting(l);
+    end_overdue(l);
+    next = l->n_cut > 0 ? l->cut_off[l->cut_first] : INT64_MAX;
+    for (const http_op *h = l->first; h != NULL; h = h->next) {
+        next = h->due_ms < next ? h->due_ms : next;
+    }
+    if (next < l->due_ms) {
+        arm(l, next);
+    }
+}
+
+/* It ends without a connection, and not because its host has no address. */
+static void cut_off(http_op *h)
+{
+    http_loop *l = h->engine->http;
+    int64_t    due = depot_now_ms() + LOOKUP_MS;
+
+    h->opening = false;
+    l->cut_off[(l->cut_first + l->n_cut++) % OPENING_MAX] = due;
+    if (due < l->due_ms) {
+        arm(l, due);
+    }
+}
+
 /* ---- what libcurl says ---- */
+
+static void end_transfer(http_op *h, CURLcode how)
+{
+    if (how != CURLE_OPERATION_TIMEDOUT) {
+        http_opened(h); /* its host was looked up to the end, well or not */
+    }
+    http_remove(h);
+    http_ended(h, how);
+}
 
 static void take_ended(http_loop *l)
 {
@@ -89,8 +170,7 @@ static void take_ended(http_loop *l)
         CURLcode how = message->data.result;
         curl_easy_getinfo(message->easy_handle, CURLINFO_PRIVATE, &private);
         http_op *h = (http_op *)(void *)private;
-        http_remove(h);
-        http_ended(h, how);
+        end_transfer(h, how);
     }
     start_waiting(l);
 }
@@ -178,7 +258,9 @@ static http_loop *open_loop(engine *e)
         return NULL;
     }
     uv_timer_init(e->opt.loop, &l->timer);
-    l->timer.data = l;
+    uv_timer_init(e->opt.loop, &l->due);
+    l->due_ms = INT64_MAX;
+    l->timer.data = l->due.data = l;
     curl_multi_setopt(l->multi, CURLMOPT_SOCKETFUNCTION, set_socket);
     curl_multi_setopt(l->multi, CURLMOPT_SOCKETDATA, l);
     curl_multi_setopt(l->multi, CURLMOPT_TIMERFUNCTION, set_timer);
@@ -193,7 +275,7 @@ void http_close(engine *e)
 
     if (l != NULL) {
         curl_multi_cleanup(l->multi); /* tells set_socket of every idle connection */
-        uv_close((uv_handle_t *)&l->timer, free_loop);
+        uv_close((uv_handle_t *)&l->timer, close_due);
         e->http = NULL;
     }
 }
@@ -202,15 +284,13 @@ bool http_add(http_op *h, depot_err *err)
 {
     engine *e = h->engine;
 
-    if (h->alone != NULL) {
-        http_bound(h);
-        h->added = curl_multi_add_handle(h->alone, h->easy) == CURLM_OK;
-        return h->added || DEPOT_FAIL(err, MEMORY, "no memory for a request");
-    }
     if (e->http == NULL && (e->http = open_loop(e)) == NULL) {
         return DEPOT_FAIL(err, MEMORY, "no memory for requests");
     }
     http_loop *l = e->http;
+    if (h->alone != NULL && l->opening == OPENING_MAX) {
+        return DEPOT_FAIL(err, UNAVAILABLE, "%d requests look up their hosts or connect, and this one cannot wait here", OPENING_MAX);
+    }
     if (l->opening < OPENING_MAX) {
         return start(l, h) || DEPOT_FAIL(err, MEMORY, "no memory for a request");
     }
@@ -218,6 +298,9 @@ bool http_add(http_op *h, depot_err *err)
     h->next = NULL;
     *(l->first == NULL ? &l->first : &l->last->next) = h;
     l->last = h;
+    if (h->due_ms < l->due_ms) {
+        arm(l, h->due_ms);
+    }
     return true;
 }
 
@@ -232,8 +315,7 @@ void http_remove(http_op *h)
         h->added = false;
     }
     if (h->opening) {
-        http_opened(h);
-        start_waiting(h->engine->http);
+        cut_off(h);
     }
 }
 
@@ -248,8 +330,7 @@ void http_block(op *o, int64_t until_ms)
     curl_multi_perform(h->alone, &n);
     while (!o->finished && (message = curl_multi_info_read(h->alone, &n)) != NULL) {
         CURLcode how = message->data.result;
-        http_remove(h);
-        http_ended(h, how);
+        end_transfer(h, how);
     }
     if (!o->finished && left > 0) {
         curl_multi_poll(h->alone, NULL, 0, left > 100 ? 100 : (int)left, NULL);

@@ -275,25 +275,25 @@ void http_prepare(http_op *h)
 
 /* ---- redirects ---- */
 
+/* A name, or with a hyphen at its end the beginning of one. */
 static bool is_named(const char *line, const char *name)
 {
     size_t n = strlen(name);
 
-    return strncasecmp(line, name, n) == 0 && (line[n] == ':' || line[n] == ';');
+    return strncasecmp(line, name, n) == 0 && (name[n - 1] == '-' || line[n] == ':' || line[n] == ';');
 }
 
-/* What was meant for one host is not told to another; what describes a body goes when the body does. */
+/* What was meant for one host is not told to another. Which headers hold a secret nobody can say (X-Api-Key, PRIVATE-TOKEN …), so it
+ * is told only what is known to hold none. What describes a body goes when the body does. */
 static bool is_kept(const char *line, bool other_place, bool drops_body)
 {
-    static const char *const secret[] = { "Authorization", "Cookie", "Proxy-Authorization" };
-    static const char *const of_body[] = { "Content-Type", "Content-Encoding", "Content-Language" };
+    static const char *const harmless[] = { "Accept", "Accept-", "Content-", "If-", "Range", "User-Agent" };
+    bool                     kept = !other_place;
 
-    for (size_t i = 0; i < DEPOT_N(secret); i++) {
-        if ((other_place && is_named(line, secret[i])) || (drops_body && is_named(line, of_body[i]))) {
-            return false;
-        }
+    for (size_t i = 0; i < DEPOT_N(harmless); i++) {
+        kept = kept || is_named(line, harmless[i]);
     }
-    return true;
+    return kept && !(drops_body && is_named(line, "Content-"));
 }
 
 static void keep_headers(http_op *h, bool other_place, bool drops_body)

@@ -29,6 +29,7 @@ static bool generation_new(const scripts_options *options, generation **out, dep
     g->opt.exe = depot_strdup(arena, options->exe);
     g->opt.lua_dirs = depot_strdup(arena, options->lua_dirs);
     g->opt.grants = depot_strdup(arena, options->grants);
+    g->opt.values = depot_strdup(arena, options->values);
     if (options->db != NULL) {
         g->db = *options->db;
         g->db.url = depot_strdup(arena, g->db.url);
@@ -428,6 +429,16 @@ bool scripts_start(host *h, const scripts_options *options, const host_scripts *
     return true;
 }
 
+/* Options of scripts are among the values. */
+static bool is_in_force(scripts *s, const generation *g)
+{
+    pthread_mutex_lock(&s->lock);
+    bool same = s->gen != NULL && s->candidate == NULL && g->opt.values != NULL && s->gen->opt.values != NULL &&
+                strcmp(s->gen->opt.values, g->opt.values) == 0 && strcmp(s->gen->sources.revision, g->sources.revision) == 0;
+    pthread_mutex_unlock(&s->lock);
+    return same;
+}
+
 bool scripts_reload(const scripts_options *options, depot_err *err)
 {
     generation *g;
@@ -435,5 +446,12 @@ bool scripts_reload(const scripts_options *options, depot_err *err)
     if (the_scripts == NULL) {
         return DEPOT_FAIL(err, UNAVAILABLE, "no script workers are running");
     }
-    return generation_new(options, &g, err) && try_generation(the_scripts, g, err);
+    if (!generation_new(options, &g, err)) {
+        return false;
+    }
+    if (is_in_force(the_scripts, g)) {
+        depot_arena_free(g->arena);
+        return true;
+    }
+    return try_generation(the_scripts, g, err);
 }

@@ -18,6 +18,7 @@ typedef struct scripts_options {
     const char            *grants; /* what scripts may reach outside, as JSON, see grant.h; NULL: nothing */
     const db_pool_options *db; /* what workers connect to; NULL: they have no database */
     const conf            *conf; /* what workers run with; NULL: they are given none */
+    const char            *values; /* of it, as a text to compare; NULL: nothing is the same */
 } scripts_options;
 
 /* Starts the workers, which a thread of its own watches; each loads plugins in their worker role and declares the
@@ -25,7 +26,8 @@ typedef struct scripts_options {
  * or the unit of work is canceled; on failure nothing keeps running. Options are copied. */
 bool scripts_start(host *h, const scripts_options *options, const host_scripts **out, depot_err *err) DEPOT_MUST_USE;
 /* New revision of all files: every worker is replaced by a fresh one once a first one has loaded the new set; running
- * scripts finish on the old one. Blocks likewise. false: the old set stays in force. */
+ * scripts finish on the old one. Where neither a file nor a value has changed the workers stay. Blocks likewise. false: the old set
+ * stays in force. */
 bool scripts_reload(const scripts_options *options, depot_err *err) DEPOT_MUST_USE;
 /* Waits up to grace_ms for running scripts, then cancels them, then ends the workers. Blocks; nothing may be called
  * after. */

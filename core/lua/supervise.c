@@ -106,7 +106,8 @@ void supervise_changed(scripts *s)
 
 static void lose(const worker_proc *w, const ticket *t, int64_t now)
 {
-    depot_script_result res = { .json = "null", .where = "", .trace = "", .wall_us = (now - t->started_ms) * 1000 };
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+    depot_script_result res = { .json = "null", .log = ticket_said(t, arena), .where = "", .trace = "", .wall_us = (now - t->started_ms) * 1000 };
 
     if (t->canceled) {
         (void)DEPOT_FAIL(&res.err, CANCELED, "%s was canceled", t->label);
@@ -183,7 +184,7 @@ static void on_end(void *arg, const depot_err *err)
         ticket *t = lost;
         lost = t->next;
         lose(w, t, now);
-        free(t);
+        ticket_free(t);
     }
     child_end_session(&w->child, REAP_MS); /* programs of its scripts, and what these have started */
     if (!child_wait(&w->child, REAP_MS, &status)) {

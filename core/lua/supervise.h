@@ -37,8 +37,15 @@ typedef struct ticket {
     void          *arg;
     int64_t        first, n, timeout_ms; /* of a range */
     char           label[96];
+    depot_buf      said; /* lines of its log, items of a JSON array */
+    size_t         n_unsaid; /* there was no room for */
     struct ticket *next;
 } ticket;
+
+/* ---- ticket.c ---- */
+void        ticket_say(ticket *t, int64_t level, const char *text, size_t n, const depot_json *fields);
+const char *ticket_said(const ticket *t, depot_arena *arena); /* a JSON array; NULL: nothing */
+void        ticket_free(ticket *t);
 
 typedef enum worker_state { WORKER_STARTING, WORKER_READY, WORKER_RETIRING, WORKER_STOPPING } worker_state;
 

@@ -79,7 +79,7 @@ static bool found_so_far(depot_ctx *ctx, depot_call *call, depot_err *err)
     (void)ctx, (void)err, depot_return_int(call, seen);
     return true;
 }
-static const depot_lua_fn lua[] = { { "demo.found", "(): integer", 0, found_so_far, "files found by this process", NULL } };
+static const depot_lua_fn lua[] = { { "demo.found", "(): integer", 0, found_so_far, "files found by this process", NULL, NULL } };
 
 static bool on_file(depot_ctx *ctx, const depot_event *event, depot_err *err)
 {

@@ -4,19 +4,6 @@
 
 #include "queue.h"
 
-static bool check_size(const depot_enqueue *spec, const char *args, depot_err *err)
-{
-    const queue_options *o = depot_options(queue_self.ctx);
-    size_t               n = strlen(args);
-
-    if ((int64_t)n <= o->max_payload) {
-        return true;
-    }
-    DEPOT_FAIL(err, TOO_LARGE, "the arguments of a %s job are %zu bytes; %lld are allowed", spec->type, n,
-               (long long)o->max_payload);
-    return depot_hint(err, "store the content and pass its reference, or raise [plugin queue] max_payload");
-}
-
 bool enqueue_fail_sql(depot_err *err)
 {
     static const struct {
@@ -61,13 +48,13 @@ static void wake_if_visible(const depot_db *db)
 bool enqueue_one(const depot_enqueue *spec, const enqueue_more *more, depot_db *db, char *out_id, depot_err *err)
 {
     static const char sql[] =
-        "select queue.enqueue($1, $2, $3, coalesce($4, clock_timestamp() + $5 * interval '1 millisecond'), $6, $7, $8,"
+        "select queue.enqueue($1, $2, queue.fit_args($1, $3), coalesce($4, clock_timestamp() + $5 * interval '1 millisecond'), $6, $7, $8,"
         " $9, $10, $11, null, $12) as id";
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    const char                               *args = spec->args == NULL ? "{}" : depot_json_text(arena, spec->args);
+    const char                               *args = seal_args(arena, spec->queue, spec->type, spec->args, err);
     depot_rows                               *rows = NULL;
 
-    if (!check_size(spec, args, err) ||
+    if (args == NULL ||
         !run(db, arena, sql,
              DEPOT_VALS(DEPOT_TEXT(spec->queue), DEPOT_TEXT(spec->type), DEPOT_TEXT(args), DEPOT_TEXT(spec->run_at),
                         more->delay_ms > 0 ? DEPOT_INT(more->delay_ms) : DEPOT_NULL, DEPOT_INT(spec->priority),
@@ -109,9 +96,9 @@ depot_json *enqueue_options(depot_arena *arena, const depot_json *given)
     return options;
 }
 
-size_t enqueue_describe(depot_buf *out, depot_arena *arena, const depot_json *given, const char *actor, const char *request_id)
+void enqueue_describe(depot_buf *out, depot_arena *arena, const depot_json *given, const char *args, const char *actor, const char *request_id)
 {
-    const depot_json *args = member(given, "payload_json"), *options = enqueue_options(arena, given);
+    const depot_json *options = enqueue_options(arena, given);
 
     depot_buf_adds(out, "{\"actor\":");
     depot_json_write(out, depot_json_str(arena, actor));
@@ -129,11 +116,40 @@ size_t enqueue_describe(depot_buf *out, depot_arena *arena, const depot_json *gi
         depot_json_write(out, options);
     }
     depot_buf_adds(out, ",\"args\":");
-    size_t before = out->len;
-    args != NULL ? depot_json_write(out, args) : depot_buf_adds(out, "null");
-    size_t n = out->len - before;
+    depot_buf_adds(out, args);
     depot_buf_adds(out, "}");
-    return n;
+}
+
+/* Of a row for queue.enqueue_many: its arguments as they are stored. */
+static bool seal_row(depot_arena *arena, depot_json *row, depot_err *err)
+{
+    const char *text = seal_args(arena, depot_json_get_str(row, "queue", "default"), depot_json_get_str(row, "type", ""),
+                                 depot_json_get(row, "args"), err);
+
+    if (text != NULL) {
+        depot_json_set(row, "args", depot_json_parse(arena, text, strlen(text), err));
+    }
+    return text != NULL;
+}
+
+depot_json *enqueue_sealed(depot_arena *arena, const depot_json *jobs, depot_err *err)
+{
+    depot_json *list = depot_json_array(arena);
+
+    for (size_t i = 0; i < depot_json_len(jobs); i++) {
+        const depot_json *value;
+        const char       *name;
+        depot_json       *row = depot_json_object(arena);
+        for (size_t it = 0; depot_json_next(depot_json_at(jobs, i), &it, &name, &value);) {
+            depot_json_set(row, name, depot_json_pack(arena, "o", value));
+        }
+        if (!seal_row(arena, row, err)) {
+            (void)depot_wrap(err, "jobs/%zu", i);
+            return NULL;
+        }
+        depot_json_add(list, row);
+    }
+    return list;
 }
 
 bool enqueue_rows(depot_ctx *ctx, depot_arena *arena, const depot_json *jobs, const char *actor, const char **out,
@@ -144,11 +160,14 @@ bool enqueue_rows(depot_ctx *ctx, depot_arena *arena, const depot_json *jobs, co
     (void)ctx;
     for (size_t i = 0; i < depot_json_len(jobs); i++) {
         const depot_json *j = depot_json_at(jobs, i);
-        depot_buf_adds(&rows, i == 0 ? "[" : ",");
-        size_t n = enqueue_describe(&rows, arena, j, actor, NULL);
-        if (!admit(&queue_self, depot_json_get_str(j, "queue", "default"), n, err)) {
+        const depot_json *payload = depot_json_get(j, "payload_json");
+        const char       *to = depot_json_get_str(j, "queue", "default"), *args = depot_json_text(arena, payload);
+        if (!admit(&queue_self, to, strlen(args), err) ||
+            (args = seal_text(arena, to, depot_json_get_str(j, "job_type", ""), payload, args, err)) == NULL) {
             return depot_wrap(err, "jobs/%zu", i);
         }
+        depot_buf_adds(&rows, i == 0 ? "[" : ",");
+        enqueue_describe(&rows, arena, j, args, actor, NULL);
     }
     depot_buf_adds(&rows, rows.len == 0 ? "[]" : "]");
     *out = depot_strndup(arena, rows.data, rows.len);
@@ -182,8 +201,8 @@ bool enqueue_many(const depot_enqueue *jobs, size_t n, depot_db *db, depot_err *
     DEPOT_AUTO(depot_buf_free) depot_buf      list = { 0 };
 
     for (size_t i = 0; i < n; i++) {
-        const char *args = jobs[i].args == NULL ? "{}" : depot_json_text(arena, jobs[i].args);
-        if (!check_size(&jobs[i], args, err)) {
+        const char *args = seal_args(arena, jobs[i].queue, jobs[i].type, jobs[i].args, err);
+        if (args == NULL) {
             return false;
         }
         depot_buf_adds(&list, i == 0 ? "[" : ",");

@@ -83,7 +83,8 @@ static const char *label_of(const depot_rows *rows, size_t row)
 /* Returns whether any job has died. */
 static bool judged(queue *q, const depot_rows *rows)
 {
-    bool any_dead = false;
+    const queue_options *o = depot_options(q->ctx);
+    bool                 any_dead = false;
 
     for (size_t i = 0; rows != NULL && i < depot_rows_count(rows); i++) {
         bool        accepted = depot_bool(rows, i, "accepted");
@@ -92,6 +93,10 @@ static bool judged(queue *q, const depot_rows *rows)
         if (!accepted && strcmp(depot_text(rows, i, "outcome"), "released") != 0) {
             depot_log(q->ctx, DEPOT_LOG_WARN, "queue.late_result",
                       "job %s: its result came after the lease was lost, and is refused", depot_text(rows, i, "job"));
+        }
+        if (n > 0 && o->verbose) {
+            depot_log(q->ctx, DEPOT_LOG_INFO, "queue.attempt_ended", "job %s of queue %s: %s%s", depot_text(rows, i, "job"),
+                      of == NULL ? "?" : of, label, n > 1 ? ", with others of its range" : "");
         }
         if (n > 0) {
             depot_count(q->ctx, "depot_queue_jobs_total", DEPOT_LABELS(of == NULL ? "" : of, label), (double)n);

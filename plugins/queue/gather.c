@@ -63,13 +63,19 @@ bool route_add_job(depot_ctx *ctx, depot_req *req, depot_err *err)
     if (a->type[strspn(a->type, " \t\r\n")] == '\0') {
         return DEPOT_FAIL(err, INVALID, "job_type is blank");
     }
-    size_t n = enqueue_describe(&row, arena, args, depot_req_actor(req), depot_req_id(req));
-    if (!admit_size(&queue_self, arena, n, &a->details, &refusal)) {
+    const depot_json *payload = depot_json_get(args, "payload_json");
+    const char       *text = depot_json_text(arena, payload);
+    if (!admit_size(&queue_self, arena, strlen(text), &a->details, &refusal)) {
         a->refusal = depot_alloc(arena, sizeof(*a->refusal));
         *a->refusal = refusal;
-    } else {
-        a->row = depot_strndup(arena, row.data, row.len);
+        return get_in_line(a, err);
     }
+    text = seal_text(arena, a->queue, a->type, payload, text, err);
+    if (text == NULL) {
+        return false;
+    }
+    enqueue_describe(&row, arena, args, text, depot_req_actor(req), depot_req_id(req));
+    a->row = depot_strndup(arena, row.data, row.len);
     return get_in_line(a, err);
 }
 

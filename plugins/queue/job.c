@@ -80,12 +80,12 @@ void job_take(job_list *list, job *j)
 
 /* ---- results ---- */
 
-static void set_result(job *j, const depot_json *head, const char *raw_result)
+/* JSON of somebody else, which is not read again, as one more member of the result; NULL: none. */
+static void add_member(job *j, const char *name, const char *json)
 {
-    depot_json_write(&j->result, head);
-    if (raw_result != NULL) {
+    if (json != NULL) {
         j->result.len--; /* the brace that closes it */
-        depot_buf_addf(&j->result, ",\"result\":%s}", raw_result);
+        depot_buf_addf(&j->result, ",\"%s\":%s}", name, json);
     }
 }
 
@@ -101,7 +101,7 @@ void job_set_released(job *j)
     if (j->n > 0) {
         range_set_released(j);
     } else {
-        set_result(j, head_of(arena, j, "released"), NULL);
+        depot_json_write(&j->result, head_of(arena, j, "released"));
     }
 }
 
@@ -131,7 +131,7 @@ static void set_named(job *j, depot_arena *arena, depot_json *outcome)
 {
     depot_json_set(outcome, "job", depot_json_str(arena, j->id));
     depot_json_set(outcome, "token", depot_json_str(arena, j->token));
-    set_result(j, outcome, NULL);
+    depot_json_write(&j->result, outcome);
 }
 
 void job_set_failed(job *j, const depot_err *err, bool draining)
@@ -161,7 +161,8 @@ static void set_succeeded(queue *q, job *j, const char *result, int64_t cpu_us)
     depot_json                               *head = head_of(arena, j, "succeeded");
 
     depot_json_set(head, "cpu_us", depot_json_int(arena, cpu_us));
-    set_result(j, head, job_result_text(q, arena, result));
+    depot_json_write(&j->result, head);
+    add_member(j, "result", job_result_text(q, arena, result));
 }
 
 /* What queue.finish is told of a script that did not succeed. */
@@ -233,6 +234,7 @@ void job_end_script(queue *q, job *j, const depot_script_result *res)
     } else {
         set_other(j, res, queue_is_draining(q));
     }
+    add_member(j, "log", res->log);
     job_end(q, j);
 }
 
@@ -242,12 +244,17 @@ static bool run_script(queue *q, job *j, depot_err *err)
     char                                      label[48];
     uint64_t                                  id = 0;
     const depot_json                         *in_queue = depot_json_str(arena, j->queue);
+    const char                               *args;
+
+    if (!seal_open(arena, j->type, j->args, &args, err)) {
+        return false;
+    }
     (void)snprintf(label, sizeof(label), "job %s", j->id);
     const depot_script script = {
         .handler = j->type,
         .arg =
             depot_strf(arena, "{\"id\":\"%s\",\"token\":\"%s\",\"attempt\":%lld,\"max_attempts\":%lld,\"queue\":%s,\"args\":%s}",
-                       j->id, j->token, (long long)j->attempt, (long long)j->max_attempts, depot_json_text(arena, in_queue), j->args),
+                       j->id, j->token, (long long)j->attempt, (long long)j->max_attempts, depot_json_text(arena, in_queue), args),
         .label = label,
         .timeout_ms = j->timeout_ms,
         .done = on_script_done,
@@ -263,24 +270,37 @@ static bool run_script(queue *q, job *j, depot_err *err)
 
 /* ---- C handlers ---- */
 
+bool job_canceled(const depot_job *seen)
+{
+    const job *j = seen->handle;
+
+    pthread_mutex_lock(&queue_self.lock);
+    bool canceled = j->is_canceled || j->is_lost;
+    pthread_mutex_unlock(&queue_self.lock);
+    return canceled;
+}
+
 static void run_handler(depot_ctx *ctx, void *arg)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
     job                                      *j = arg;
     const depot_json                         *result = NULL;
     depot_err                                 err = { 0 };
-    const depot_job                           seen = { .id = j->id,
+    const char                               *args;
+    depot_job                                 seen = { .id = j->id,
                                                        .queue = j->queue,
                                                        .type = j->type,
                                                        .attempt = j->attempt,
                                                        .max_attempts = j->max_attempts,
-                                                       .args = depot_json_parse(arena, j->args, strlen(j->args), &err) };
+                                                       .handle = j };
 
     (void)ctx;
+    bool is_open = seal_open(arena, j->type, j->args, &args, &err);
+    seen.args = is_open ? depot_json_parse(arena, args, strlen(args), &err) : NULL;
     if (seen.args != NULL && j->handler->fn(j->handler->arg, &seen, arena, &result, &err)) {
         set_succeeded(&queue_self, j, result == NULL ? "null" : depot_json_text(arena, result), 0);
     } else {
-        err.code = seen.args == NULL ? DEPOT_E_BAD_PAYLOAD : err.code == DEPOT_OK ? DEPOT_E_UNKNOWN : err.code;
+        err.code = is_open && seen.args == NULL ? DEPOT_E_BAD_PAYLOAD : err.code == DEPOT_OK ? DEPOT_E_UNKNOWN : err.code;
         job_set_failed(j, &err, queue_is_draining(&queue_self));
     }
     job_end(&queue_self, j);

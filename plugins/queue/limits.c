@@ -29,8 +29,8 @@ static depot_json *policy_row(depot_arena *arena, const char *name, const queue_
         { "keep_canceled_ms", s->archive_canceled_after, 0 },
         { "keep_dlq_ms", s->archive_dlq_after, 0 },
     };
-    depot_json *row = depot_json_pack(arena, "{s:s, s:b, s:b}", "queue", name, "paused", (int)s->paused, "key_fifo",
-                                      (int)s->key_fifo);
+    depot_json *row = depot_json_pack(arena, "{s:s, s:b, s:b, s:b}", "queue", name, "paused", (int)s->paused, "key_fifo",
+                                      (int)s->key_fifo, "encrypt_args", (int)s->encrypt_args);
 
     for (size_t i = 0; i < DEPOT_N(limits); i++) {
         depot_json_set(row, limits[i].column, limit(arena, limits[i].value, limits[i].none));

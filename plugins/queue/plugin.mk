@@ -1,1 +1,2 @@
-queue_LIBS :=
+queue_LIBS := $(SSL_LIBS)
+queue_CFLAGS := $(SSL_CFLAGS)

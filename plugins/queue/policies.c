@@ -1,4 +1,6 @@
-/* policies.c - limits of a queue over HTTP; those of a section of the configuration are changed there. */
+/* policies.c - limits of a queue over HTTP; those of a section of the configuration are changed there. And trials. */
+#include <string.h>
+
 #include "queue.h"
 
 bool route_get_policy(depot_ctx *ctx, depot_req *req, depot_err *err)
@@ -51,4 +53,27 @@ bool route_resume(depot_ctx *ctx, depot_req *req, depot_err *err)
 
     queue_wake();
     return ok;
+}
+
+/* ---- trials ---- */
+
+bool route_seed(depot_ctx *ctx, depot_req *req, depot_err *err)
+{
+    bool ok = route_document(ctx, req, "job", "select queue.seed($1::integer, $2, $3) as doc",
+                             DEPOT_VALS(DEPOT_INT(depot_json_get_int(depot_req_args(req), "n", 0)), DEPOT_TEXT(depot_req_actor(req)),
+                                        DEPOT_TEXT(depot_node(ctx))),
+                             err);
+
+    queue_wake();
+    return ok;
+}
+
+bool route_reset(depot_ctx *ctx, depot_req *req, depot_err *err)
+{
+    if (strcmp(route_arg(req, "confirm"), depot_node(ctx)) != 0) {
+        DEPOT_FAIL(err, PRECONDITION, "all jobs of all queues would be deleted, and confirm is not the name of this daemon");
+        return depot_hint(err, "if that is meant: depotctl queue reset --confirm %s", depot_node(ctx));
+    }
+    return depot_sql(ctx, depot_req_arena(req), "select queue.reset()", DEPOT_NO_VALS, NULL, err) &&
+           depot_reply_json(req, 200, depot_json_pack(depot_req_arena(req), "{s:b}", "reset", 1));
 }

@@ -38,6 +38,10 @@ static const depot_field options[] = {
         .doc = "how long after its archiving a job itself is kept, and its key with it; 0: for good"),
     DEPOT_OPT_DURATION(queue_options, maintenance_interval, "60s", 250, 86400000, .flags = DEPOT_RELOADABLE, .env = "MAINTENANCE_INTERVAL_SECS=s",
         .doc = "how often jobs are archived and history is pruned; each time all that is due"),
+    DEPOT_OPT_BOOL(queue_options, verbose, "no", .flags = DEPOT_RELOADABLE, .env = "PGFLOW_VERBOSE_JOB_LOGS",
+        .doc = "a line in the log for each attempt that ends"),
+    DEPOT_OPT_SECRET(queue_options, encryption_keys, NULL, .flags = DEPOT_RELOADABLE,
+        .doc = "keys for [queue NAME] encrypt_args, each 64 hex digits, such as ${secret:queue-new}, ${secret:queue-old}: the first encrypts, all decrypt"),
 };
 
 static const depot_field section_options[] = {
@@ -65,6 +69,8 @@ static const depot_field section_options[] = {
         .doc = "when its canceled jobs do; 0: as [plugin queue] archive_after"),
     DEPOT_OPT_DURATION(queue_section, archive_dlq_after, "0", 0, 315360000000, .flags = DEPOT_RELOADABLE,
         .doc = "when its dead jobs do; 0: as [plugin queue] archive_dlq_after"),
+    DEPOT_OPT_BOOL(queue_section, encrypt_args, "no", .flags = DEPOT_RELOADABLE,
+        .doc = "arguments of new jobs are stored encrypted, by the first of [plugin queue] encryption_keys; SQL sessions cannot enqueue here then"),
     DEPOT_OPT_BOOL(queue_section, paused, "no", .flags = DEPOT_RELOADABLE, .doc = "jobs are accepted but not begun"),
 };
 
@@ -114,7 +120,7 @@ static const depot_metric metrics[] = {
     { .name = "pgflow_jobs_failed_last_60s", .kind = DEPOT_GAUGE, .doc = "jobs that went to the DLQ in the last 60 s" },
 };
 
-const depot_queue_v1 queue_service = { sizeof(depot_queue_v1), enqueue_service, enqueue_many, types_serve };
+const depot_queue_v1 queue_service = { sizeof(depot_queue_v1), enqueue_service, enqueue_many, types_serve, job_canceled };
 static const depot_service services[] = { { "queue", 1, &queue_service } };
 /* clang-format on */
 
@@ -260,6 +266,11 @@ static void stop(depot_ctx *ctx)
     q->n_served = 0;
 }
 
+static bool check(depot_ctx *ctx, depot_err *err)
+{
+    return limits_check(ctx, err) && seal_check(ctx, err);
+}
+
 DEPOT_PLUGIN(queue){
     .version = "1.0",
     .summary = "jobs in PostgreSQL: leases, retries, dead letters, replay, timelines",
@@ -272,7 +283,7 @@ DEPOT_PLUGIN(queue){
     .lua = DEPOT_TABLE(queue_lua),
     .metrics = DEPOT_TABLE(metrics),
     .migrations = "queue",
-    .check = limits_check,
+    .check = check,
     .start = start,
     .worker = start_in_worker,
     .reload = reload,

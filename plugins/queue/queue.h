@@ -15,6 +15,8 @@ typedef struct queue_options {
     int64_t            lease, batch, c_jobs, reap_interval;
     int64_t            max_payload, max_result, max_enqueue_per_minute;
     int64_t            archive_after, archive_dlq_after, prune_history_after, prune_archive_after, maintenance_interval;
+    const char        *encryption_keys;
+    bool               verbose;
 } queue_options;
 
 /* [queue NAME] */
@@ -22,7 +24,7 @@ typedef struct queue_section {
     int64_t lease, max_attempts, max_in_flight, max_attempts_per_minute;
     int64_t backoff_base, backoff_max, backoff_jitter, timeout, max_per_key;
     int64_t archive_succeeded_after, archive_canceled_after, archive_dlq_after;
-    bool    paused, key_fifo;
+    bool    paused, key_fifo, encrypt_args;
 } queue_section;
 
 /* [limit NAME] */
@@ -61,7 +63,7 @@ typedef struct job {
     struct job   *prev, *next;     /* in the list that it is in */
     bool          is_lua;
     bool          is_lost;     /* the lease has passed to somebody else */
-    bool          is_canceled; /* its script has been told to end */
+    bool          is_canceled; /* it has been told to end */
     const served *handler;         /* of a job in C */
     int64_t       timeout_ms;
     int64_t       first, n;
@@ -132,11 +134,25 @@ bool enqueue_many(const depot_enqueue *jobs, size_t n, depot_db *db, depot_err *
 bool enqueue_fail_sql(depot_err *err); /* what the database refused as a value becomes INVALID; returns false */
 /* Of what a producer gave the members that are options of queue.enqueue_with; NULL: none of them is there. */
 depot_json *enqueue_options(depot_arena *arena, const depot_json *given);
-/* A job as POST /jobs takes it, in the words of queue.enqueue_many; returns the length of its arguments. request_id: NULL if none */
-size_t enqueue_describe(depot_buf *out, depot_arena *arena, const depot_json *given, const char *actor, const char *request_id);
+/* A job as POST /jobs takes it, in the words of queue.enqueue_many; args: as they are stored. request_id: NULL if none */
+void enqueue_describe(depot_buf *out, depot_arena *arena, const depot_json *given, const char *args, const char *actor,
+                      const char *request_id);
+/* Jobs in the words of queue.enqueue_many with arguments as they are stored; NULL: refused. */
+depot_json *enqueue_sealed(depot_arena *arena, const depot_json *jobs, depot_err *err) DEPOT_MUST_USE;
 /* Jobs as POST /jobs takes them, in the words of queue.enqueue_many. */
 bool enqueue_rows(depot_ctx *ctx, depot_arena *arena, const depot_json *jobs, const char *actor, const char **out,
                   depot_err *err) DEPOT_MUST_USE;
+
+/* seal.c: arguments of queues that encrypt them */
+bool seal_check(depot_ctx *ctx, depot_err *err) DEPOT_MUST_USE;
+/* The arguments of a new job as they are stored: encrypted if its queue says so. NULL: refused. Any thread, daemon or worker. */
+const char *seal_args(depot_arena *arena, const char *of_queue, const char *type, const depot_json *args,
+                      depot_err *err) DEPOT_MUST_USE;
+/* The same for arguments whose size was looked at before; text: them as JSON. */
+const char *seal_text(depot_arena *arena, const char *of_queue, const char *type, const depot_json *args, const char *text,
+                      depot_err *err) DEPOT_MUST_USE;
+/* Stored arguments as the handler sees them. */
+bool seal_open(depot_arena *arena, const char *type, const char *args, const char **out, depot_err *err) DEPOT_MUST_USE;
 
 /* limits.c: the sections as rows for the database, JSON */
 bool        limits_check(depot_ctx *ctx, depot_err *err) DEPOT_MUST_USE;
@@ -194,6 +210,7 @@ const char *job_result_text(queue *q, depot_arena *arena, const char *result);
 depot_json *job_outcome(depot_arena *arena, const depot_script_result *res, bool draining); /* the same of a script */
 void job_set_failed(job *j, const depot_err *err, bool draining);
 void job_set_released(job *j); /* was never begun */
+bool job_canceled(const depot_job *seen);
 
 /* A job of a range that goes on by itself; the database has it as a row once the range's answer is there. */
 job *job_of_range(const job *range, int64_t place);
@@ -240,7 +257,7 @@ void    care_announce(queue *q);
 int64_t care_due_ms(queue *q); /* when the next of them is due */
 
 /* routes.c, lua.c, stats.c */
-extern const depot_route  queue_routes[20];
+extern const depot_route  queue_routes[22];
 extern const depot_lua_fn queue_lua[8];
 void                      queue_scrape(depot_ctx *ctx);
 
@@ -250,6 +267,8 @@ bool route_set_policy(depot_ctx *ctx, depot_req *req, depot_err *err);
 bool route_clear_policy(depot_ctx *ctx, depot_req *req, depot_err *err);
 bool route_pause(depot_ctx *ctx, depot_req *req, depot_err *err);
 bool route_resume(depot_ctx *ctx, depot_req *req, depot_err *err);
+bool route_seed(depot_ctx *ctx, depot_req *req, depot_err *err);
+bool route_reset(depot_ctx *ctx, depot_req *req, depot_err *err);
 bool route_bulk(depot_ctx *ctx, depot_req *req, depot_err *err);
 bool route_enqueue_many(depot_ctx *ctx, depot_req *req, depot_err *err);
 bool route_make_batch(depot_ctx *ctx, depot_req *req, depot_err *err);

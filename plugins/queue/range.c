@@ -125,7 +125,7 @@ void range_run(depot_ctx *ctx, void *job_ptr)
     char                             id[ID_SIZE] = "";
     const char                      *at = strchr(j->args, '[') + 1;
     size_t                           len;
-    depot_job seen = { .queue = j->queue, .id = id, .type = j->type, .attempt = j->attempt, .max_attempts = j->max_attempts };
+    depot_job seen = { .queue = j->queue, .id = id, .type = j->type, .attempt = j->attempt, .max_attempts = j->max_attempts, .handle = j };
 
     (void)ctx;
     for (int64_t i = 0; i < j->first; i++) {

@@ -144,6 +144,8 @@ static bool list_decisions(depot_ctx *ctx, depot_req *req, depot_err *err)
     { .name = "cursor_created_at", .type = DEPOT_T_TIME, .flags = DEPOT_IN_QUERY, .doc = "next_cursor_created_at of the page before" },     \
     { .name = "cursor_id", .type = DEPOT_T_UUID, .flags = DEPOT_IN_QUERY, .doc = "next_cursor_id of the page before" }
 
+#define ENCRYPTED_DOC "id of the key that its arguments are encrypted with; null: they are not"
+
 static const char *const on_failure[] = { "cancel", "run", "wait", NULL };
 static const char *const bulk_actions[] = { "retry", "replay", "discard", "cancel", NULL };
 static const char *const unique_scopes[] = { "queued", "active", "period", "forever", NULL };
@@ -165,7 +167,8 @@ static const depot_field no_fields[] = { END };
 static const depot_field by_id[] = { BY_ID, END };
 static const depot_field add_request[] = {
     { .name = "job_type", .type = DEPOT_T_STRING, .flags = DEPOT_REQUIRED, .min = 1, .max = 200, .doc = "what is to be done: a handler's name" },
-    { .name = "payload_json", .type = DEPOT_T_ANY, .flags = DEPOT_REQUIRED | DEPOT_NULLABLE, .doc = "the handler's arguments, any JSON value" },
+    { .name = "payload_json", .type = DEPOT_T_ANY, .flags = DEPOT_REQUIRED | DEPOT_NULLABLE | DEPOT_PRIVATE,
+      .doc = "the handler's arguments, any JSON value" },
     { .name = "queue", .type = DEPOT_T_STRING, .def = "default", .min = 1, .max = 128, .doc = "queue" },
     { .name = "run_at", .type = DEPOT_T_TIME, .flags = DEPOT_NULLABLE, .doc = "not before; without it at once" },
     { .name = "priority", .type = DEPOT_T_INT, .def = "0", .min = -2147483647, .max = 2147483647, .doc = "higher first" },
@@ -189,10 +192,12 @@ static const depot_field many_request[] = {
 };
 static const depot_field id_shape[] = { JOB_ID("id", "a job"), END };
 static const depot_field many_reply[] = { LIST_OF("job_ids", id_shape, "in the order of the jobs"), END };
+static const depot_field reset_reply[] = { { .name = "reset", .type = DEPOT_T_BOOL, .doc = "done" }, END };
 static const depot_field callback_fields[] = {
     { .name = "queue", .type = DEPOT_T_STRING, .def = "default", .min = 1, .max = 128, .doc = "queue" },
     { .name = "type", .type = DEPOT_T_STRING, .flags = DEPOT_REQUIRED, .min = 1, .max = 200, .doc = "job type" },
-    ANYTHING("args", "given on as args beside batch {id, total, succeeded, dlq, canceled}"), END,
+    { .name = "args", .type = DEPOT_T_ANY, .flags = DEPOT_NULLABLE | DEPOT_PRIVATE,
+      .doc = "given on as args beside batch {id, total, succeeded, dlq, canceled}" }, END,
 };
 static const depot_field batch_request[] = {
     { .name = "jobs", .type = DEPOT_T_ARRAY, .flags = DEPOT_REQUIRED, .fields = jobs_shape, .doc = "jobs as in POST /jobs; all are made or none" },
@@ -221,6 +226,13 @@ static const depot_field bulk_request[] = {
 static const depot_field bulk_reply[] = {
     TEXT("action", "what was done"), NUMBER("matched", "jobs that matched when it began"), NUMBER("changed", "to how many it was done"),
     NUMBER("left_over", "matched, but are beyond the limit"), END,
+};
+static const depot_field seed_request[] = {
+    { .name = "n", .type = DEPOT_T_INT, .flags = DEPOT_REQUIRED, .min = 1, .max = 100000, .doc = "how many" }, END,
+};
+static const depot_field reset_request[] = {
+    { .name = "confirm", .type = DEPOT_T_STRING, .flags = DEPOT_REQUIRED, .min = 1, .max = 64, .doc = "the daemon's node name: what is meant to lose all its jobs" },
+    END,
 };
 static const depot_field by_queue[] = { { .name = "queue", .type = DEPOT_T_STRING, .flags = DEPOT_REQUIRED, .min = 1, .max = 128, .doc = "the queue" }, END };
 #define BOUND(NAME, LO, HI, DOC) { .name = (NAME), .type = DEPOT_T_INT, .flags = DEPOT_NULLABLE, .min = (LO), .max = (HI), .doc = (DOC) }
@@ -253,6 +265,7 @@ static const depot_field policy_reply[] = {
     { .name = "backoff_jitter", .type = DEPOT_T_NUMBER, .flags = DEPOT_NULLABLE, .doc = "share by which a wait varies" },
     NUMBER("timeout_ms", "of a job"), NUMBER("max_per_key", "limit"), { .name = "key_fifo", .type = DEPOT_T_BOOL, .doc = "of a key one at a time, in order" },
     NUMBER("keep_succeeded_ms", "until the archive"), NUMBER("keep_canceled_ms", "until the archive"), NUMBER("keep_dlq_ms", "until the archive"),
+    { .name = "encrypt_args", .type = DEPOT_T_BOOL, .doc = "arguments are stored encrypted; set in its section only" },
     TEXT("updated_by", "who changed it last"), MOMENT("updated_at", "when"), LIST_OF("limits", rate_shape, "[limit NAME] sections about it"), END,
 };
 static const depot_field add_reply[] = { JOB_ID("job_id", "the new job, or the one that has this key already"), END };
@@ -267,7 +280,8 @@ static const depot_field item[] = {
     MOMENT("run_at", "not before"), NUMBER("priority", "higher first"), NUMBER("max_attempts", "attempts that it may have"),
     TEXT("last_error_code", "code of its last error"), TEXT("last_error_message", "message of its last error"),
     TEXT("dlq_reason_code", "why it is in the DLQ"), MOMENT("created_at", "when it was enqueued"), MOMENT("updated_at", "its last change"),
-    NUMBER("attempts", "attempts begun"), END,
+    NUMBER("attempts", "attempts begun"), TEXT("encrypted_with", ENCRYPTED_DOC),
+    ANYTHING("progress", "of one that runs, what it last said: {fraction, text}"), END,
 };
 static const depot_field item_shape[] = { { .name = "job", .type = DEPOT_T_OBJECT, .fields = item, .doc = "a job" }, END };
 static const depot_field list_reply[] = {
@@ -282,7 +296,9 @@ static const depot_field job_reply[] = {
     MOMENT("dlq_at", "when it went there"), TEXT("worker_id", "who holds its lease"), MOMENT("lock_expires_at", "until when"),
     JOB_ID("replay_of_job_id", "the job that it replays"), TEXT("key", "at most one job has it"), TEXT("enqueued_by", "who made it"),
     TEXT("request_id", "request that made it"), MOMENT("created_at", "when it was enqueued"), MOMENT("updated_at", "its last change"),
-    ANYTHING("payload_json", "the handler's arguments"), ANYTHING("result", "what the handler returned"), ANYTHING("progress", "what the handler last said: {fraction, text}"),
+    ANYTHING("payload_json", "the handler's arguments; of encrypted ones {\"$encrypted\": {key}} alone"), TEXT("encrypted_with", ENCRYPTED_DOC),
+    ANYTHING("result", "what the handler returned"), ANYTHING("progress", "what the handler last said: {fraction, text, at}"),
+    ANYTHING("checkpoints", "what it has kept for later attempts: [{name, at, value}]"),
     JOB_ID("batch_id", "its batch"), TEXT("concurrency_key", "its concurrency key"), TEXT("unique_key", "its unique key"),
     NUMBER("timeout_ms", "its own timeout"), MOMENT("cancel_requested_at", "since when it is to end"), TEXT("canceled_by", "who canceled it"),
     MOMENT("archived_at", "when it went to the archive"),
@@ -294,15 +310,15 @@ static const depot_field attempt[] = {
     MOMENT("started_at", "when it was leased"), MOMENT("finished_at", "when its result was accepted"), TEXT("error_code", "code"),
     TEXT("error_message", "message"), NUMBER("latency_ms", "from lease to result"), TEXT("worker_id", "who ran it"),
     TEXT("suggested_action", "what to do about this code"), TEXT("error_place", "file and line inside the script"),
-    TEXT("error_trace", "traceback"), END,
+    TEXT("error_trace", "traceback"), ANYTHING("log", "what its script has logged: [{at, level, message, fields}], the first 16 KiB"), END,
 };
 static const depot_field attempt_shape[] = { { .name = "attempt", .type = DEPOT_T_OBJECT, .fields = attempt, .doc = "an attempt" }, END };
 static const depot_field timeline_reply[] = {
     JOB_ID("job_id", "the job"), TEXT("status", "its state"), TEXT("queue", "its queue"), TEXT("job_type", "its type"),
     MOMENT("run_at", "not before"), MOMENT("next_run_at", "the same while it waits"), TEXT("last_worker_id", "who ran it last"),
     { .name = "last_error", .type = DEPOT_T_OBJECT, .flags = DEPOT_NULLABLE, .fields = last_error, .doc = "of the last failed attempt" },
-    LIST_OF("attempts", attempt_shape, "in order"),
-    LIST_OF("story", NULL, "everything that happened, by kind: Enqueued, PolicyDecision, Attempt, Rescheduled, Dead, CancelRequested, Canceled, Retried, Discarded, LateResult, Replayed, Archived"),
+    LIST_OF("attempts", attempt_shape, "in order"), TEXT("encrypted_with", ENCRYPTED_DOC),
+    LIST_OF("story", NULL, "everything that happened, by kind: Enqueued, PolicyDecision, Attempt (from its lease on, with its log lines), Checkpoint, Progress (the last), LeaseLost, Rescheduled, Dead, CancelRequested, Canceled, Retried, Discarded, LateResult, Replayed, Archived"),
     END,
 };
 static const depot_field gate[] = { TEXT("code", "what keeps it"), TEXT("why", "in words"), END };
@@ -314,7 +330,8 @@ static const depot_field explain_reply[] = {
     { .name = "last_error", .type = DEPOT_T_OBJECT, .flags = DEPOT_NULLABLE, .fields = last_error, .doc = "of the last failed attempt" },
     TEXT("dlq_reason_code", "why it is in the DLQ"), TEXT("suggested_action", "what to do about its last error"),
     LIST_OF("waits_for", gate_shape, "why it does not run, the weightiest first"), TEXT("lease_owner", "who runs it"),
-    MOMENT("lease_expires_at", "until when its lease lasts"), NUMBER("ahead", "jobs of its queue that come before it"), END,
+    MOMENT("lease_expires_at", "until when its lease lasts"), NUMBER("ahead", "jobs of its queue that come before it"),
+    TEXT("encrypted_with", ENCRYPTED_DOC), END,
 };
 static const depot_field replay_request[] = {
     BY_ID, { .name = "queue", .type = DEPOT_T_STRING, .flags = DEPOT_NULLABLE, .min = 1, .max = 128, .doc = "without it the same" },
@@ -347,7 +364,7 @@ static const depot_field decision[] = {
     MOMENT("created_at", "when"), END,
 };
 
-const depot_route queue_routes[20] = {
+const depot_route queue_routes[22] = {
     { .method = "POST", .path = "/jobs", .listen = "admin", .role = DEPOT_OPERATOR, .flags = DEPOT_ROUTE_INLINE, .request = add_request,
       .reply = add_reply, .fn = route_add_job, .cli = "job enqueue <job_type>", .doc = "make a job; durable when the reply comes" },
     { .method = "GET", .path = "/jobs", .listen = "admin", .role = DEPOT_VIEWER, .request = list_request, .reply = list_reply,
@@ -384,6 +401,10 @@ const depot_route queue_routes[20] = {
       .reply = bulk_reply, .fn = route_bulk, .cli = "job bulk <action>", .doc = "retry, replay, discard or cancel jobs by a filter" },
     { .method = "POST", .path = "/v1/jobs/bulk-enqueue", .listen = "admin", .role = DEPOT_OPERATOR, .request = many_request,
       .reply = many_reply, .fn = route_enqueue_many, .cli = "job enqueue-many <jobs>", .doc = "make many jobs, all or none: <jobs> is JSON or @FILE" },
+    { .method = "POST", .path = "/v1/queue/seed", .listen = "admin", .role = DEPOT_OPERATOR, .request = seed_request,
+      .reply = many_reply, .fn = route_seed, .cli = "queue seed <n>", .doc = "make jobs to try things with, of the types demo_ok and fail_me (examples/demo.lua)" },
+    { .method = "POST", .path = "/v1/queue/reset", .listen = "admin", .role = DEPOT_ADMIN, .request = reset_request,
+      .reply = reset_reply, .fn = route_reset, .cli = "queue reset", .doc = "delete all jobs of all queues with all that is known of them, and limits that are in no section" },
     { .method = "POST", .path = "/v1/batches", .listen = "admin", .role = DEPOT_OPERATOR, .request = batch_request,
       .reply = batch_made, .fn = route_make_batch, .cli = "batch create <jobs>", .doc = "make jobs with a callback for when all have ended" },
     { .method = "GET", .path = "/v1/batches/{id}", .listen = "admin", .role = DEPOT_VIEWER, .request = batch_by_id, .reply = batch_reply,

@@ -166,12 +166,12 @@ static bool lua_ref(depot_ctx *ctx, depot_call *call, depot_err *err)
 /* clang-format off */
 const depot_lua_fn storage_lua[4] = {
     { "storage.put", "(data: string): table", DEPOT_LUA_WRITE, lua_put,
-      "store bytes; returns {sha, bytes, stored_bytes, existed}; durable when it returns", NULL },
+      "store bytes; returns {sha, bytes, stored_bytes, existed}; durable when it returns", NULL, NULL },
     { "storage.put_file", "(path: string): table", DEPOT_LUA_WRITE, lua_put_file,
-      "store a file that lies below a folder of [plugin storage] import; returns {sha, bytes, stored_bytes, existed}", NULL },
+      "store a file that lies below a folder of [plugin storage] import; returns {sha, bytes, stored_bytes, existed}", NULL, NULL },
     { "storage.get", "(sha: string, opts?: table): string", 0, lua_get,
-      "content of an object, verified; opts: {max_bytes = n} for its beginning only", NULL },
+      "content of an object, verified; opts: {max_bytes = n} for its beginning only", NULL, NULL },
     { "storage.ref", "(project: string, asset: string, filename: string, sha: string): string", DEPOT_LUA_WRITE, lua_ref,
-      "write the manifest that ties an object to an asset; returns its depot:// pointer", NULL },
+      "write the manifest that ties an object to an asset; returns its depot:// pointer", NULL, NULL },
 };
 /* clang-format on */

@@ -48,6 +48,19 @@ language sql stable as $$
     select to_char(at at time zone 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.US"Z"')
 $$;
 
+-- Arguments that a daemon has encrypted are {"$encrypted": {key, queue, data}}: the id of the key that it was; null: they are not.
+create function queue.key_of(args jsonb) returns text
+language sql immutable as $$
+    select args #>> '{$encrypted,key}'
+$$;
+
+-- As people see them.
+create function queue.shown_args(args jsonb) returns jsonb
+language sql immutable as $$
+    select case when args -> '$encrypted' is not null then jsonb_build_object('$encrypted', jsonb_build_object('key', queue.key_of(args)))
+                else args end
+$$;
+
 create table queue.jobs (
     id                 uuid primary key default queue.new_id(),
     queue              text not null default 'default' check (length(queue) between 1 and 128),
@@ -140,6 +153,7 @@ create table queue.attempts (
     error_message text,
     error_place   text, -- file and line inside the script
     error_trace   text,
+    log           jsonb, -- [{at, level, message, fields}]: what its script has logged, the first 16 KiB
     cpu_us        bigint,
     primary key (job_id, attempt_no)
 );
@@ -344,6 +358,7 @@ create table queue.queue_policies (
     keep_dlq_ms             bigint check (keep_dlq_ms >= 0),
     paused_by               text,
     paused_at               timestamptz,
+    encrypt_args            boolean not null default false, -- only arguments that a daemon has encrypted are taken
     updated_by              text,
     updated_at              timestamptz not null default now()
 );
@@ -490,6 +505,8 @@ insert into queue.error_advice (code, retryable, advice) values
     ('EXEC', true, 'the program that the handler ran ended badly: see its message'),
     ('NO_SPACE', true, 'make room on the disk'),
     ('DB_UNAVAILABLE', true, 'the database did not answer: see its log'),
+    ('KEY_UNKNOWN', false, 'not retried: add the key that it names to [plugin queue] encryption_keys, reload, then retry'),
+    ('DECRYPT_FAILED', false, 'not retried: the stored arguments were changed, or belong to another job type; enqueue it anew'),
     ('UNKNOWN', true, 'look at the message and the log, then give the error a code of its own in the handler');
 
 create function queue.advice(error_code text) returns text

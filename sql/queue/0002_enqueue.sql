@@ -11,6 +11,30 @@ begin
 end
 $$;
 
+-- The arguments, if the queue takes them as they are. Every door to queue.enqueue asks, but for the callback of a batch, which the end of a job
+-- makes: that must not fail.
+create function queue.fit_args(of_queue text, args jsonb) returns jsonb
+language plpgsql stable as $$
+begin
+    if args -> '$encrypted' is null and exists (select from queue.queue_policies p where p.queue = coalesce(of_queue, 'default') and p.encrypt_args) then
+        raise object_not_in_prerequisite_state using message = format('queue %s takes encrypted arguments only, and these are not', coalesce(of_queue, 'default')),
+            hint = format('enqueue through a daemon with encrypt_args in its section [queue %s]: POST /jobs, depotctl job enqueue, depot.queue.enqueue', coalesce(of_queue, 'default'));
+    end if;
+    return args;
+end
+$$;
+
+-- The same for what comes from outside: it cannot have been encrypted by a daemon.
+create function queue.plain_args(of_queue text, args jsonb) returns jsonb
+language plpgsql stable as $$
+begin
+    if args -> '$encrypted' is not null then
+        raise invalid_parameter_value using message = 'arguments must not have a member $encrypted: it marks those that a daemon has encrypted';
+    end if;
+    return queue.fit_args(of_queue, args);
+end
+$$;
+
 -- Returns the new job's id, or the id of the job that has this key already. Without max_attempts counts what the handler's file
 -- says, else what the queue says, else 25. options: what else may be asked for, see queue.enqueue_with.
 create function queue.enqueue(queue text, type text, args jsonb default '{}', run_at timestamptz default null,
@@ -59,6 +83,9 @@ language plpgsql volatile set jit = off as $$
 declare
     ids uuid[];
 begin
+    if exists (select from queue.queue_policies p where p.encrypt_args) then
+        perform queue.fit_args(j ->> 'queue', coalesce(j -> 'args', '{}')) from jsonb_array_elements(jobs) j;
+    end if;
     with given as materialized (
         select r.*, queue.id_at(r.at) as id
         from (select e.place, clock_timestamp() as at, e.j ->> 'queue' as queue, e.j ->> 'type' as type, e.j -> 'args' as args,
@@ -95,7 +122,7 @@ begin
         id := null; state := null; message := null; hint := null;
         begin
             id := (queue.enqueue_many(jsonb_build_array(job), from_node))[1];
-        exception when data_exception or integrity_constraint_violation then
+        exception when data_exception or integrity_constraint_violation or object_not_in_prerequisite_state then
             get stacked diagnostics state = returned_sqlstate, message = message_text, hint = pg_exception_hint;
         end;
         return next;
@@ -109,7 +136,7 @@ create function depot.enqueue(queue text, type text, args jsonb default '{}', ru
                               priority integer default 0, max_attempts integer default null, key text default null,
                               options jsonb default null) returns uuid
 language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
-    select queue.enqueue(queue, type, args, run_at, priority, max_attempts, key, 'sql:' || session_user, options => options)
+    select queue.enqueue(queue, type, queue.plain_args(queue, args), run_at, priority, max_attempts, key, 'sql:' || session_user, options => options)
 $$;
 
 -- A share of this minute's allowance: how many of `want` jobs may be enqueued, how many of it are taken by now, and how long
@@ -144,7 +171,8 @@ language plpgsql volatile as $$
 declare
     made uuid;
 begin
-    select queue.enqueue(coalesce(to_queue, j.queue), j.job_type, coalesce(j.payload_json, 'null'), at, j.priority, j.max_attempts, null, actor,
+    select queue.enqueue(coalesce(to_queue, j.queue), j.job_type,
+                         queue.fit_args(coalesce(to_queue, j.queue), coalesce(j.payload_json, 'null')), at, j.priority, j.max_attempts, null, actor,
                          request_id, from_node, j.id, queue.own_options(j))
     into made from queue.find(job) j;
     update queue.dependencies d set needs = made, checked = false

@@ -1,6 +1,6 @@
 -- Results of attempts, in batches.
 
--- results: [{job, token, outcome, code, message, retry, place, trace, result, cpu_us, delay_ms}]
+-- results: [{job, token, outcome, code, message, retry, place, trace, log, result, cpu_us, delay_ms}]
 --   outcome  succeeded | failed | snoozed (again after delay_ms, not charged) | released (was never begun: as if not claimed)
 -- A job that was to be canceled while it ran ends as canceled unless it succeeded first.
 --   retry    "no": straight to the DLQ; "yes": whatever the code says; else the code decides (queue.error_advice)
@@ -20,9 +20,9 @@ begin
     with given as materialized (
         select r.*, coalesce(a.retryable, true) as retryable
         from (select i.job, i.token, i.outcome, case when i.outcome = 'failed' then coalesce(i.code, 'UNKNOWN') end as code, i.message,
-                     i.retry, i.place, i.trace, i.result, i.cpu_us, i.delay_ms
+                     i.retry, i.place, i.trace, i.log, i.result, i.cpu_us, i.delay_ms
               from jsonb_to_recordset(results) as i(job uuid, token uuid, outcome text, code text, message text, retry text, place text,
-                                                    trace text, result jsonb, cpu_us bigint, delay_ms bigint)) r
+                                                    trace text, log jsonb, result jsonb, cpu_us bigint, delay_ms bigint)) r
         left join queue.error_advice a on a.code = upper(btrim(r.code))
     ), judged as (
         select g.*, o.run_at, o.queue, o.attempts, o.uncharged, o.max_attempts, o.locked_at, o.locked_by, clock_timestamp() as at,
@@ -60,10 +60,10 @@ begin
         returning j.id, j.status as new_status, d.*
     ), history as (
         insert into queue.attempts (job_id, attempt_no, token, status, charged, started_at, finished_at, retry_at, worker_id,
-                                    error_code, error_message, error_place, error_trace, cpu_us)
+                                    error_code, error_message, error_place, error_trace, log, cpu_us)
         select m.id, m.attempts, m.token, m.outcome, not m.is_free, m.locked_at, m.at,
                case when m.new_status = 'queued' then m.retry_at end, m.locked_by,
-               m.code, m.message, m.place, m.trace, m.cpu_us
+               m.code, m.message, m.place, m.trace, m.log, m.cpu_us
         from moved m where not m.is_released
     ), counted as (
         insert into queue.tally (queue, started, restarted, succeeded, failed, dlq, canceled, latency_ms)

@@ -6,7 +6,8 @@ language sql stable as $$
     select json_build_object('id', j.id, 'queue', j.queue, 'job_type', j.job_type, 'status', j.status, 'run_at', queue.iso(j.run_at),
         'priority', j.priority, 'max_attempts', j.max_attempts, 'last_error_code', j.last_error_code,
         'last_error_message', j.last_error_message, 'dlq_reason_code', j.dlq_reason_code, 'created_at', queue.iso(j.created_at),
-        'updated_at', queue.iso(j.updated_at), 'attempts', j.attempts)
+        'updated_at', queue.iso(j.updated_at), 'attempts', j.attempts, 'encrypted_with', queue.key_of(j.payload_json),
+        'progress', case when j.status = 'running' then (select g.doc from queue.job_progress g where g.job_id = j.id) end)
 $$;
 
 -- Newest first. An id holds the time of its making, so that the cursor is the id alone.
@@ -40,8 +41,11 @@ language sql stable as $$
         'last_error_message', j.last_error_message, 'dlq_reason_code', j.dlq_reason_code, 'dlq_at', queue.iso(j.dlq_at),
         'worker_id', j.locked_by, 'lock_expires_at', queue.iso(j.lock_expires_at), 'replay_of_job_id', j.replay_of_job_id,
         'key', j.job_key, 'enqueued_by', j.enqueued_by, 'request_id', j.request_id, 'created_at', queue.iso(j.created_at),
-        'updated_at', queue.iso(j.updated_at), 'payload_json', j.payload_json, 'result', j.result,
-        'progress', (select g.doc from queue.job_progress g where g.job_id = j.id),
+        'updated_at', queue.iso(j.updated_at), 'payload_json', queue.shown_args(j.payload_json),
+        'encrypted_with', queue.key_of(j.payload_json), 'result', j.result,
+        'progress', (select g.doc || jsonb_build_object('at', queue.iso(g.at)) from queue.job_progress g where g.job_id = j.id),
+        'checkpoints', (select json_agg(json_build_object('name', c.name, 'at', queue.iso(c.at), 'value', c.value) order by c.at)
+                        from queue.checkpoints c where c.job_id = j.id),
         'batch_id', j.batch_id, 'concurrency_key', j.concurrency_key, 'unique_key', j.unique_key, 'timeout_ms', j.timeout_ms,
         'cancel_requested_at', queue.iso(j.cancel_requested_at), 'canceled_by', j.canceled_by, 'archived_at', queue.iso(j.archived_at),
         'after', (select json_agg(d.needs order by d.needs) from queue.dependencies d where d.job_id = j.id))
@@ -60,7 +64,7 @@ language sql stable as $$
         'started_at', queue.iso(a.started_at), 'finished_at', queue.iso(a.finished_at), 'error_code', a.error_code,
         'error_message', a.error_message, 'latency_ms', a.latency_ms, 'worker_id', a.worker_id,
         'suggested_action', case when a.error_code is not null then queue.advice(a.error_code) end,
-        'error_place', t.error_place, 'error_trace', t.error_trace) order by a.attempt_no), '[]')
+        'error_place', t.error_place, 'error_trace', t.error_trace, 'log', t.log) order by a.attempt_no), '[]')
     from queue.tries(job) a left join queue.attempts t using (job_id, attempt_no)
 $$;
 
@@ -69,7 +73,7 @@ create function queue.story(job uuid) returns json
 language sql stable as $$
     with events(at, place, attempt_no, doc) as (
         select j.created_at, 0, 0, json_build_object('kind', 'Enqueued', 'at', queue.iso(j.created_at), 'by', j.enqueued_by,
-            'request_id', j.request_id, 'replay_of_job_id', j.replay_of_job_id, 'key', j.job_key)
+            'request_id', j.request_id, 'replay_of_job_id', j.replay_of_job_id, 'key', j.job_key, 'encrypted_with', queue.key_of(j.payload_json))
         from queue.find(job) j
         union all
         select d.created_at, 1, 0, json_build_object('kind', 'PolicyDecision', 'at', queue.iso(d.created_at), 'id', d.id,
@@ -79,8 +83,18 @@ language sql stable as $$
         select a.started_at, 2, a.attempt_no, json_build_object('kind', 'Attempt', 'at', queue.iso(a.started_at), 'id', a.id,
             'attempt_no', a.attempt_no, 'status', a.status, 'worker_id', a.worker_id, 'error_code', a.error_code,
             'error_message', a.error_message, 'suggested_action', case when a.error_code is not null then queue.advice(a.error_code) end,
-            'latency_ms', a.latency_ms)
-        from queue.tries(job) a
+            'latency_ms', a.latency_ms, 'log', t.log)
+        from queue.tries(job) a left join queue.attempts t using (job_id, attempt_no)
+        union all
+        select c.at, 3, t.attempt_no, json_build_object('kind', 'Checkpoint', 'at', queue.iso(c.at), 'name', c.name, 'attempt_no', t.attempt_no)
+        from queue.checkpoints c left join queue.tries(job) t on t.id = c.token where c.job_id = job
+        union all
+        select g.at, 3, 0, json_build_object('kind', 'Progress', 'at', queue.iso(g.at), 'fraction', g.doc -> 'fraction', 'text', g.doc -> 'text')
+        from queue.job_progress g where g.job_id = job
+        union all
+        select a.finished_at, 3, a.attempt_no, json_build_object('kind', 'LeaseLost', 'at', queue.iso(a.finished_at),
+            'attempt_no', a.attempt_no, 'worker_id', a.worker_id, 'why', a.error_message)
+        from queue.attempts a where a.job_id = job and a.error_code = 'WORKER_LOST'
         union all
         select a.finished_at, 3, a.attempt_no, json_build_object('kind', 'Rescheduled', 'at', queue.iso(a.finished_at),
             'attempt_no', a.attempt_no, 'run_at', queue.iso(a.retry_at), 'charged', a.charged)
@@ -117,7 +131,8 @@ language sql stable as $$
     select json_build_object('job_id', j.id, 'status', j.status, 'queue', j.queue, 'job_type', j.job_type, 'run_at', queue.iso(j.run_at),
         'next_run_at', case when j.status = 'queued' then queue.iso(j.run_at) end,
         'last_worker_id', (select a.worker_id from queue.tries(job) a order by a.attempt_no desc limit 1),
-        'last_error', queue.last_error(j.id), 'attempts', queue.attempts_of(j.id), 'story', queue.story(j.id))
+        'last_error', queue.last_error(j.id), 'attempts', queue.attempts_of(j.id), 'encrypted_with', queue.key_of(j.payload_json),
+        'story', queue.story(j.id))
     from queue.find(job) j
 $$;
 

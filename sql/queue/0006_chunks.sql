@@ -18,9 +18,10 @@ begin
     if json_typeof(args) <> 'array' then
         raise exception 'the arguments of jobs in bulk are one array, this is of type %', json_typeof(args) using errcode = '22023';
     end if;
-    if args::text ~ '\\u|[0-9][eE][+-]?[0-9]{3}|[0-9]{255}' then
+    perform queue.fit_args(in_queue, '{}'); -- a daemon encrypts job by job: those are never made in bulk here
+    if args::text ~ '\\u|\$encrypted|[0-9][eE][+-]?[0-9]{3}|[0-9]{255}' then
         -- jsonb has no place for some characters and numbers and says so: here, as no job of them could ever become a row
-        perform args::jsonb;
+        perform queue.plain_args(in_queue, e) from jsonb_array_elements(args::jsonb) e where e -> '$encrypted' is not null;
     end if;
     with pieces as materialized (
         select queue.chunk_of(queue.id_at(clock_timestamp())) as id, p.n, p.list

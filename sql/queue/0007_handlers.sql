@@ -67,7 +67,7 @@ begin
     if not queue.hold(job, token) then
         return null;
     end if;
-    return queue.enqueue(to_queue, type, coalesce(args, '{}'), coalesce((opts ->> 'run_at')::timestamptz, clock_timestamp() + delay),
+    return queue.enqueue(to_queue, type, queue.fit_args(to_queue, coalesce(args, '{}')), coalesce((opts ->> 'run_at')::timestamptz, clock_timestamp() + delay),
                          (opts ->> 'priority')::integer, (opts ->> 'max_attempts')::integer, opts ->> 'key', 'job:' || job,
                          options => nullif(opts - '{delay,run_at,priority,max_attempts,key}'::text[], '{}'));
 end

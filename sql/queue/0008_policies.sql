@@ -8,23 +8,23 @@ begin
     update queue.queue_policies p
     set max_in_flight = null, max_attempts_per_minute = null, max_attempts = null, lease_ms = null, backoff_base_ms = null,
         backoff_max_ms = null, backoff_jitter = null, timeout_ms = null, max_per_key = null, key_fifo = false, keep_succeeded_ms = null,
-        keep_canceled_ms = null, keep_dlq_ms = null, source = 'api', updated_by = 'conf', updated_at = now()
+        keep_canceled_ms = null, keep_dlq_ms = null, encrypt_args = false, source = 'api', updated_by = 'conf', updated_at = now()
     where p.source = 'conf' and p.paused_by <> 'conf' and p.queue not in (select s ->> 'queue' from jsonb_array_elements(sections) s);
     delete from queue.queue_policies p
     where p.source = 'conf' and p.queue not in (select s ->> 'queue' from jsonb_array_elements(sections) s);
     insert into queue.queue_policies as p (queue, max_in_flight, max_attempts_per_minute, max_attempts, lease_ms, backoff_base_ms,
-        backoff_max_ms, backoff_jitter, timeout_ms, max_per_key, key_fifo, keep_succeeded_ms, keep_canceled_ms, keep_dlq_ms, paused,
-        paused_by, paused_at, source, updated_by)
+        backoff_max_ms, backoff_jitter, timeout_ms, max_per_key, key_fifo, keep_succeeded_ms, keep_canceled_ms, keep_dlq_ms, encrypt_args,
+        paused, paused_by, paused_at, source, updated_by)
     select s.queue, s.max_in_flight, s.max_attempts_per_minute, s.max_attempts, s.lease_ms, s.backoff_base_ms, s.backoff_max_ms,
            s.backoff_jitter, s.timeout_ms, s.max_per_key, coalesce(s.key_fifo, false), s.keep_succeeded_ms, s.keep_canceled_ms,
-           s.keep_dlq_ms, coalesce(s.paused, false), case when s.paused then 'conf' end, case when s.paused then now() end, 'conf', 'conf'
+           s.keep_dlq_ms, coalesce(s.encrypt_args, false), coalesce(s.paused, false), case when s.paused then 'conf' end, case when s.paused then now() end, 'conf', 'conf'
     from jsonb_populate_recordset(null::queue.queue_policies, sections) s
     on conflict (queue) do update
     set max_in_flight = excluded.max_in_flight, max_attempts_per_minute = excluded.max_attempts_per_minute,
         max_attempts = excluded.max_attempts, lease_ms = excluded.lease_ms, backoff_base_ms = excluded.backoff_base_ms,
         backoff_max_ms = excluded.backoff_max_ms, backoff_jitter = excluded.backoff_jitter, timeout_ms = excluded.timeout_ms,
         max_per_key = excluded.max_per_key, key_fifo = excluded.key_fifo, keep_succeeded_ms = excluded.keep_succeeded_ms,
-        keep_canceled_ms = excluded.keep_canceled_ms, keep_dlq_ms = excluded.keep_dlq_ms,
+        keep_canceled_ms = excluded.keep_canceled_ms, keep_dlq_ms = excluded.keep_dlq_ms, encrypt_args = excluded.encrypt_args,
         paused = excluded.paused or coalesce(p.paused_by <> 'conf', false), -- an operator's pause ends when an operator ends it
         paused_by = coalesce(excluded.paused_by, nullif(p.paused_by, 'conf')), paused_at = coalesce(p.paused_at, excluded.paused_at),
         source = 'conf', updated_by = 'conf', updated_at = now();
@@ -40,7 +40,7 @@ language sql stable as $$
         'backoff_base_ms', p.backoff_base_ms, 'backoff_max_ms', p.backoff_max_ms, 'backoff_jitter', p.backoff_jitter,
         'timeout_ms', p.timeout_ms, 'max_per_key', p.max_per_key, 'key_fifo', coalesce(p.key_fifo, false),
         'keep_succeeded_ms', p.keep_succeeded_ms, 'keep_canceled_ms', p.keep_canceled_ms, 'keep_dlq_ms', p.keep_dlq_ms,
-        'updated_by', p.updated_by, 'updated_at', queue.iso(p.updated_at),
+        'encrypt_args', coalesce(p.encrypt_args, false), 'updated_by', p.updated_by, 'updated_at', queue.iso(p.updated_at),
         'limits', (select coalesce(json_agg(json_build_object('name', l.name, 'per_second', l.per_second, 'burst', l.burst, 'on', l.on_kind)
                                             order by l.name), '[]')
                    from queue.limits l where l.on_kind in ('queue', 'key') and coalesce(l.on_name, of_queue) = of_queue))

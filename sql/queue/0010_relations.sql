@@ -307,6 +307,9 @@ begin
     elsif callback is not null and coalesce(callback ->> 'type', '') !~ '\S' then
         perform queue.bad_option('the callback of a batch needs a type');
     end if;
+    if callback is not null then
+        perform queue.fit_args(callback ->> 'queue', '{}'); -- what it gets is put together here, where nothing can be encrypted
+    end if;
     insert into queue.batches (id, total, callback, created_by) values (batch, 0, callback, actor);
     ids := queue.enqueue_many((select jsonb_agg(j || jsonb_build_object('options', coalesce(nullif(j -> 'options', 'null'), '{}')
                                                                                    || jsonb_build_object('batch', batch)) order by place)
@@ -331,5 +334,7 @@ $$;
 -- For producers, as depot.enqueue.
 create function depot.batch(jobs jsonb, callback jsonb default null) returns json
 language sql volatile security definer set search_path = pg_catalog, pg_temp as $$
-    select queue.make_batch(jobs, callback, 'sql:' || session_user)
+    select queue.make_batch((select jsonb_agg(j || jsonb_build_object('args', queue.plain_args(j ->> 'queue', coalesce(j -> 'args', '{}')))
+                                              order by place) from jsonb_array_elements(jobs) with ordinality x(j, place)),
+                            callback, 'sql:' || session_user)
 $$;

@@ -73,7 +73,7 @@ language sql stable as $$
         'summary', queue.summary(j, g), 'attempts', j.attempts,
         'failed_attempts', (select count(*) from queue.attempts a where a.job_id = j.id and a.status = 'failed'),
         'next_run_at', case when j.status = 'queued' then queue.iso(j.run_at) end, 'last_error', queue.last_error(j.id),
-        'dlq_reason_code', j.dlq_reason_code,
+        'dlq_reason_code', j.dlq_reason_code, 'encrypted_with', queue.key_of(j.payload_json),
         'suggested_action', case when j.last_error_code is not null then queue.advice(j.last_error_code) end,
         'waits_for', g, 'lease_owner', j.locked_by, 'lease_expires_at', queue.iso(j.lock_expires_at),
         'ahead', case when j.status = 'queued' and j.run_at <= now() then (

@@ -16,4 +16,8 @@ if [ -f lua/types/depot.lua ]; then
     ok "depotctl docs types" sh -c "'$DEPOT_BUILD/depotctl' docs types > '$work/types.lua'"
     ok "lua/types/depot.lua is up to date" same lua/types/depot.lua "$work/types.lua"
 fi
+for sample in core:00-depotd http:10-http storage:20-storage queue:30-queue; do
+    "$DEPOT_BUILD/depotctl" docs samples --plugin "${sample%%:*}" > "$work/sample.ini"
+    ok "conf.d/${sample##*:}.ini has every option" same "conf.d/${sample##*:}.ini" "$work/sample.ini"
+done
 finish

@@ -57,4 +57,41 @@ like "$out" '^not ok 2 - handlers/a_test.lua: wrong' "one fails"
 like "$out" 'got \[1,\[2\]\], want \[1,\[3\]\]' "and says why"
 like "$out" '^ok 3 ' "a checkpoint gives what it was given"
 like "$out" '^ok 4 ' "what has no fake is named"
+cat > "$work/entries" << 'LUA'
+1 + 1, "two\tlines"
+x = { 1, b = { depot.null }, ["a b"] = true }
+x
+function twice(n)
+  return 2 * n
+end
+twice(21)
+do local function deep() error("boom") end deep() end
+depot.fail { code = "MINE", message = "no", hint = "do that" }
+print(depot.json.encode { n = 1 }, depot.sleep(0.01) == nil)
+)
+t = {} for i = 1, 1e9 do t[i] = ("x"):rep(1000000) .. i end
+twice
+#depot.uuid()
+LUA
+cat > "$work/answers" << 'TEXT'
+2	"two\9lines"
+{ 1, ["a b"] = true, b = { depot.null } }
+42
+stdin:1: boom
+TEXT
+# shellcheck disable=SC2317 # called by refused and ok
+session() { ctl lua repl < "$1"; }
+refused "a session reads entries from a pipe" 1 session "$work/entries"
+answers=$(printf '%s\n' "$out" | grep -v '^	\|^stack' | head -n 4)
+like "$out" "^	stdin:1: in (local|function) 'deep'" "an error has its traceback"
+unlike "$out" 'test/repl.lua:[0-9]+: in upvalue' "without what runs the session"
+like "$out" '^MINE: no' "a structured error has its code"
+like "$out" '^hint: do that' "and its hint"
+like "$out" '^{"n":1}	true' "print prints; calls that wait do"
+like "$out" 'LUA_SYNTAX: stdin:1: unexpected symbol' "what is no Lua is told"
+like "$out" "^not enough memory" "an entry that eats memory ends"
+like "$out" '^36$' "and the session goes on"
+ok "expressions are answered, names stay, an entry may take several lines" test "$answers" = "$(cat "$work/answers")"
+echo 1 > "$work/one"
+ok "a session without a fault ends well" session "$work/one"
 finish

@@ -112,6 +112,11 @@ def scripts_make_jobs(rig):
 def c_code_handles_jobs(rig):
     echo = ended(rig, enqueue(rig, "c.echo", [1, {"a": None}], queue="c"))
     is_((echo["status"], echo["result"]), ("succeeded", {"id": echo["id"], "queue": "c", "attempt": 1, "args": [1, {"a": None}]}), "C code runs")
+    longer = enqueue(rig, "c.until", {})
+    eventually(10, lambda: rig.admin("GET", "/jobs/" + longer).json()["status"] == "running")
+    is_(rig.admin("POST", "/jobs/%s/cancel" % longer).json()["status"], "canceling", "C code that runs can be canceled")
+    j = ended(rig, longer)
+    is_((j["status"], j["attempts"]), ("canceled", 1), "when it asks")
     refused = ended(rig, enqueue(rig, "c.refused", {}))
     is_((refused["status"], refused["last_error_code"], refused["attempts"]), ("dlq", "CONFLICT", 1), "and fails")
     sql(rig, """create function queue.taste() returns trigger language plpgsql as $$ begin

@@ -44,6 +44,20 @@ def keep(rig):
     return job["status"], job["last_error_code"] or job["result"]
 
 
+def workers_stay_when_nothing_changed_for_them(rig):
+    before = set(rig.workers())
+    rig.write_conf("95-more.ini", "[hook more]\non = test.x\nrun = job:default/t.keep\n; a comment\n[log]\n")
+    is_(rig.ctl("config", "reload")[0], 0, "a hook is added")
+    is_((len(before) > 0, set(rig.workers())), (True, before), "the workers stay")
+    rig.write_conf("95-more.ini", "[lua]\ngrant = exec:/bin/true\n")
+    is_(rig.ctl("config", "reload")[0], 0, "a grant is")
+    ok(eventually(30, lambda: len(rig.workers()) == len(before) and not before & set(rig.workers())), "they are replaced", before, rig.workers())
+    before = set(rig.workers())
+    os.remove(os.path.join(rig.conf, "95-more.ini"))
+    is_(rig.ctl("config", "reload")[0], 0, "it is taken away")
+    ok(eventually(30, lambda: len(rig.workers()) == len(before) and not before & set(rig.workers())), "they are replaced again", before, rig.workers())
+
+
 def workers_run_with_what_is_in_force(rig):
     place = os.path.join(rig.conf, "20-storage.ini")
     secret = os.path.join(rig.state, "secrets", "limit")
@@ -95,6 +109,7 @@ def main():
         write(os.path.join(rig.state, "secrets", "limit"), "16777216\n", 0o600)
         write(os.path.join(rig.dir, "lua", "handlers", "keep.lua"), HANDLER)
         rig.start()
+        workers_stay_when_nothing_changed_for_them(rig)
         workers_run_with_what_is_in_force(rig)
         a_refusal_names_every_problem(rig)
         like(rig.stop(), "^0$", "it stops")

@@ -61,13 +61,13 @@ static bool fn_count(depot_ctx *ctx, depot_call *call, depot_err *err)
 }
 
 static const depot_lua_fn fns[] = {
-    { "test.block", "(ms: integer): string", 0, fn_block, "Blocks a thread of the pool.", NULL },
-    { "test.crash", "()", 0, fn_crash, "Ends the process.", NULL },
-    { "test.variable", "(name: string): string", 0, fn_variable, "A variable of the environment.", NULL },
-    { "test.count", "(n: integer)", 0, fn_count, "Adds to a counter.", NULL },
+    { "test.block", "(ms: integer): string", 0, fn_block, "Blocks a thread of the pool.", NULL, NULL },
+    { "test.crash", "()", 0, fn_crash, "Ends the process.", NULL, NULL },
+    { "test.variable", "(name: string): string", 0, fn_variable, "A variable of the environment.", NULL, NULL },
+    { "test.count", "(n: integer)", 0, fn_count, "Adds to a counter.", NULL, NULL },
 };
 static const depot_metric metric_rows[] = {
-    { .name = "depot_core_pokes_total", .kind = DEPOT_COUNTER, .labels = (const char *const[]){ "who", NULL }, .doc = "pokes" },
+    { .name = "depot_core_pokes_total", .kind = DEPOT_COUNTER, .labels = (const char *const[]){ "who", NULL, NULL }, .doc = "pokes" },
 };
 static const depot_plugin core = { .version = "1", .summary = "test", .lua = DEPOT_TABLE(fns), .metrics = DEPOT_TABLE(metric_rows) };
 

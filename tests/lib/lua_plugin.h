@@ -41,8 +41,8 @@ static inline bool fn_until_canceled(depot_ctx *ctx, depot_call *call, depot_err
 }
 
 static const depot_lua_fn fns[] = {
-    { "test.all", "(s: string, i: integer, n: number, b: boolean, t?: table, a?: any): string, integer, boolean, any, any", 0, fn_all, "", NULL },
-    { "test.wait", "()", 0, fn_until_canceled, "", NULL },
+    { "test.all", "(s: string, i: integer, n: number, b: boolean, t?: table, a?: any): string, integer, boolean, any, any", 0, fn_all, "", NULL, NULL },
+    { "test.wait", "()", 0, fn_until_canceled, "", NULL, NULL },
 };
 static const depot_plugin core = { .version = "1", .summary = "test", .lua = DEPOT_TABLE(fns) };
 static host_env env = { .state_dir = "/tmp", .node = "n", .data_dir = "/tmp", .conf_dir = "/tmp", .plugin_dir = "/tmp", .worker = true };

@@ -3,6 +3,8 @@
 
 #include "depot/svc_queue.h"
 
+static const depot_queue_v1 *served_by; /* set once, before there are jobs */
+
 static bool need_queue(depot_ctx *ctx, const depot_queue_v1 **out, depot_err *err)
 {
     *out = depot_require(ctx, "queue", 1, err);
@@ -66,6 +68,19 @@ static bool slow(void *arg, const depot_job *job, depot_arena *arena, const depo
     return true;
 }
 
+/* Until it is canceled, for at most 30 s. */
+static bool until(void *arg, const depot_job *job, depot_arena *arena, const depot_json **out_result, depot_err *err)
+{
+    const struct timespec pause = { .tv_nsec = 10000000 };
+
+    (void)arg;
+    for (int i = 0; i < 3000 && !served_by->canceled(job); i++) {
+        (void)nanosleep(&pause, NULL);
+    }
+    *out_result = depot_json_null(arena);
+    return served_by->canceled(job) ? DEPOT_FAIL(err, CANCELED, "somebody wanted it so") : true;
+}
+
 /* Result: microseconds since the moment "at" (microseconds since 1970) that the producer has noted. */
 static bool delay(void *arg, const depot_job *job, depot_arena *arena, const depot_json **out_result, depot_err *err)
 {
@@ -114,7 +129,11 @@ static bool start(depot_ctx *ctx, depot_err *err)
 {
     const depot_queue_v1 *queue = NULL;
 
-    return need_queue(ctx, &queue, err) && queue->serve("c.echo", echo, NULL, err) &&
+    if (!need_queue(ctx, &queue, err)) {
+        return false;
+    }
+    served_by = queue;
+    return queue->serve("c.echo", echo, NULL, err) && queue->serve("c.until", until, NULL, err) &&
            queue->serve("c.refuse*", refuse, NULL, err) && queue->serve("c.slow", slow, NULL, err) &&
            queue->serve("c.busy", busy, NULL, err) && queue->serve("c.noop", noop, NULL, err) &&
            queue->serve("c.delay", delay, NULL, err) && queue->serve("c.large", large, NULL, err);

@@ -149,6 +149,7 @@ typedef struct depot_script_result {
     int64_t     cpu_us, wall_us;
     bool        snoozed; /* a job that ended itself by job:snooze: again after delay_ms; ok is false */
     int64_t     delay_ms;
+    const char *log; /* what it has logged, at most 16 KiB: JSON, [{at, level, message, fields}]; NULL: nothing */
 } depot_script_result;
 
 typedef struct depot_script {

@@ -19,6 +19,7 @@ typedef struct depot_job {
     const char       *id, *queue, *type;
     int64_t           attempt, max_attempts;
     const depot_json *args;
+    const void       *handle; /* the queue's own */
 } depot_job;
 
 typedef bool (*depot_job_fn)(void *arg, const depot_job *job, depot_arena *arena, const depot_json **out_result, depot_err *err);
@@ -31,6 +32,9 @@ typedef struct depot_queue_v1 {
     bool (*enqueue_many)(const depot_enqueue *jobs, size_t n, depot_db *db, depot_err *err);
     /* Jobs whose type matches the glob run in C on the executor. Until stop. */
     bool (*serve)(const char *type_glob, depot_job_fn fn, void *arg, depot_err *err);
+    /* Since 1.2. Somebody canceled the job that runs, or its lease is lost: a handler that works for long asks now and then, and
+     * returns false with CANCELED. A job that was canceled is never run again, whatever its handler returns. */
+    bool (*canceled)(const depot_job *job);
 } depot_queue_v1;
 
 #endif

@@ -8,6 +8,7 @@
 #include "depot/base.h"
 #include "depot/json.h"
 
+struct depot_val;                       /* depot/db.h */
 typedef struct depot_ctx depot_ctx;     /* one per plugin: valid from check to stop */
 typedef struct depot_req depot_req;     /* one HTTP request (depot/http.h) */
 typedef struct depot_task depot_task;   /* one run of a task */
@@ -49,6 +50,7 @@ enum {
     DEPOT_RELOADABLE = 1u << 1, /* options: may change while running; a change of any other needs a restart */
     DEPOT_NULLABLE = 1u << 2,   /* JSON: null is fine too */
     DEPOT_IN_QUERY = 1u << 3,   /* request fields: taken from the query; default is the body (path names always win) */
+    DEPOT_PRIVATE = 1u << 4,    /* request fields: the audit log keeps their size alone */
 };
 
 typedef struct depot_field {
@@ -186,6 +188,8 @@ typedef struct depot_lua_fn {
      * job:tx (still held; held and locked until the end of the transaction) and job.recorded and job.record for
      * job:checkpoint (the value that has this name, in an array of one; record it). */
     const char *sql;
+    /* With sql, in the worker, before the statement is sent: may replace parameters, must not wait. NULL: they go as they are. */
+    bool (*prepare)(depot_ctx *ctx, depot_arena *arena, struct depot_val *vals, size_t n, depot_err *err);
 } depot_lua_fn;
 
 #endif
