@@ -4,7 +4,7 @@
 
 #include "queue.h"
 
-enum { PIECE = 500 };
+enum { PIECE = 500, TRIES = 5 };
 
 bool route_enqueue_many(depot_ctx *ctx, depot_req *req, depot_err *err)
 {
@@ -110,10 +110,13 @@ bool route_bulk(depot_ctx *ctx, depot_req *req, depot_err *err)
     if (!freeze(&b, err)) {
         return false;
     }
-    while (b.last[0] != '\0' && b.seen < b.limit) {
-        if (!next_piece(&b, err)) {
+    for (int tries = 0; b.last[0] != '\0' && b.seen < b.limit;) {
+        bool ok = next_piece(&b, err);
+        if (!ok && (err->code != DEPOT_E_DB_DEADLOCK || ++tries == TRIES)) {
             return false;
         }
+        tries = ok ? 0 : tries;
+        *err = (depot_err){ 0 };
     }
     queue_wake();
     return depot_reply_json(req, 200,

@@ -41,9 +41,23 @@ job *job_new(const depot_rows *rows, size_t row, bool is_range)
     return j;
 }
 
+void job_skip(job *j, int64_t place)
+{
+    if (j->skipped == NULL) {
+        j->skipped = depot_xalloc(CHUNK_JOBS / 8);
+    }
+    j->skipped[place / 64] |= UINT64_C(1) << (place % 64);
+}
+
+bool job_is_skipped(const job *j, int64_t place)
+{
+    return j->skipped != NULL && (j->skipped[place / 64] >> (place % 64) & 1) != 0;
+}
+
 void job_free(job *j)
 {
     depot_buf_free(&j->result);
+    free(j->skipped);
     free(j);
 }
 

@@ -99,6 +99,23 @@ void range_set_failed(job *j, const depot_err *err)
 
 /* ---- running ---- */
 
+/* Somebody has canceled it before it was begun: its row ends so. */
+static void pass_over(job *j, answers *a)
+{
+    depot_buf_addf(&a->others, "%s{\"outcome\":\"released\",\"place\":%lld}", a->others.len == 0 ? "" : ",",
+                   (long long)(j->first + a->done));
+    depot_buf_adds(&a->results, a->done == 0 ? "null" : ",null");
+    a->done++;
+}
+
+static bool is_skipped(queue *q, const job *j, int64_t place)
+{
+    pthread_mutex_lock(&q->lock);
+    bool skipped = job_is_skipped(j, place);
+    pthread_mutex_unlock(&q->lock);
+    return skipped;
+}
+
 static void run_one(job *j, depot_job *seen, depot_arena *arena, const char *text, size_t len, answers *a)
 {
     const depot_json *result = NULL;
@@ -161,7 +178,11 @@ void range_run(depot_ctx *ctx, void *job_ptr)
         for (int i = 0; i < PARSED_AT_A_TIME && a.done < j->n && (on = goes_on(&queue_self, j, &a)); i++) {
             set_id(&seen, id, j, j->first + a.done);
             const char *text = next_element(&at, &len);
-            run_one(j, &seen, arena, text, len, &a);
+            if (is_skipped(&queue_self, j, j->first + a.done)) {
+                pass_over(j, &a);
+            } else {
+                run_one(j, &seen, arena, text, len, &a);
+            }
         }
     }
     put(j, &a, depot_now_us() - j->started_us);

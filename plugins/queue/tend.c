@@ -1,5 +1,6 @@
 /* tend.c - what is looked after from time to time: running jobs that somebody canceled, dependencies that were made just
  * when the other job ended, the archive. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "queue.h"
@@ -8,6 +9,29 @@ enum { CANCEL_MS = 1000 };
 
 /* ---- running jobs that are to end ---- */
 
+/* Its place in a range that is held here, as the last ten bits of ids say; -1: it is not of that range. */
+static int64_t place_in(const job *j, const char *id)
+{
+    const size_t  same = ID_SIZE - 4;
+    unsigned long of = strtoul(j->id + same, NULL, 16), last = strtoul(id + same, NULL, 16);
+    int64_t       place = (int64_t)(last % CHUNK_JOBS);
+
+    return j->n > 0 && strncmp(j->id, id, same) == 0 && of / CHUNK_JOBS == last / CHUNK_JOBS && place >= j->first &&
+                   place < j->first + j->n
+               ? place
+               : -1;
+}
+
+static void skip_in_ranges(job_list *list, const char *id)
+{
+    for (job *j = list->first; j != NULL; j = j->next) {
+        int64_t place = place_in(j, id);
+        if (place >= 0) {
+            job_skip(j, place);
+        }
+    }
+}
+
 /* One that was handed out is told to end, once; one that still waits here goes back unbegun, and ends as canceled. */
 static uint64_t mark_canceled(queue *q, const char *id)
 {
@@ -15,16 +39,18 @@ static uint64_t mark_canceled(queue *q, const char *id)
 
     pthread_mutex_lock(&q->lock);
     for (int is_lua = 0; is_lua < 2; is_lua++) {
+        skip_in_ranges(&q->waiting[is_lua], id);
+        skip_in_ranges(&q->running[is_lua], id);
         for (job *j = q->waiting[is_lua].first, *next; j != NULL; j = next) {
             next = j->next;
-            if (strcmp(j->id, id) == 0) {
+            if (j->n == 0 && strcmp(j->id, id) == 0) {
                 job_take(&q->waiting[is_lua], j);
                 job_set_released(j);
                 job_push(&q->ended, j);
             }
         }
         for (job *j = q->running[is_lua].first; j != NULL; j = j->next) {
-            if (!j->is_canceled && strcmp(j->id, id) == 0) {
+            if (j->n == 0 && !j->is_canceled && strcmp(j->id, id) == 0) {
                 j->is_canceled = true;
                 script = j->script_id;
             }

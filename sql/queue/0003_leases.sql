@@ -27,8 +27,9 @@ begin
     select worker_id into before from queue.dispatchers where instance = of_instance for update;
     if before <> worker then
         select array_agg(id) into lost
-        from (select id from queue.jobs where status = 'running' and locked_by = before for update skip locked) j;
-        perform queue.close_lost(lost, 'the daemon that worked on it was started anew');
+        from (select r.id from queue.jobs r where r.status = 'running' and r.locked_by = before
+                 and not exists (select from queue.chunk_leases l where l.token = r.lease_token) for update skip locked) j;
+        perform queue.after_end(queue.close_lost(lost, 'the daemon that worked on it was started anew'));
         -- ranges may be a million jobs, too many for one statement: whoever reaps closes them bit by bit
         update queue.chunk_leases l set expires_at = '-infinity'
         where l.token in (select o.token from queue.chunk_leases o where o.worker = before for update skip locked);
@@ -85,8 +86,14 @@ language sql volatile as $$
             and not exists (select from queue.policy_decisions d where d.id > (select queue.id_at(clock_timestamp() - interval '1 minute'))
                             and d.decision = 'THROTTLED' and d.details_json ->> 'queue' = q.queue)
           offset 0) p
-    cross join lateral (select j.id from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held
-                          and j.queue = p.queue and j.run_at <= clock_timestamp() order by j.priority desc, j.run_at, j.id limit 1) h
+    cross join lateral (
+        select o.id from (
+            (select j.id, -j.priority as rank, j.run_at from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held
+                and j.queue = p.queue and j.run_at <= clock_timestamp() order by j.priority desc, j.run_at, j.id limit 1)
+            union all
+            (select queue.job_at(r.chunk, r.lo), r.rank, r.run_at from queue.chunk_ready r
+             where r.queue = p.queue and r.run_at <= clock_timestamp() order by r.rank, r.run_at, r.chunk, r.lo limit 1)) o
+        order by o.rank, o.run_at limit 1) h
     cross join lateral (
         select s.running, s.started, case when s.running >= p.max_in_flight then 'IN_FLIGHT_EXCEEDED'
                                                 when s.started >= p.max_attempts_per_minute then 'RETRY_RATE_EXCEEDED' end as reason
@@ -199,7 +206,9 @@ create function queue.held(worker text, lease interval)
 language sql stable as $$
     select j.id, j.lease_token, j.queue, j.job_type, j.payload_json, j.attempts, j.max_attempts,
            coalesce(p.lease_ms, (extract(epoch from lease) * 1000)::bigint), coalesce(j.timeout_ms, p.timeout_ms)
-    from queue.jobs j left join queue.queue_policies p on p.queue = j.queue where j.status = 'running' and j.locked_by = worker
+    from queue.jobs j left join queue.queue_policies p on p.queue = j.queue
+    where j.status = 'running' and j.locked_by = worker
+      and not exists (select from queue.chunk_leases l where l.token = j.lease_token) -- it belongs to a range, which is one of held_chunks
 $$;
 
 -- Extends the leases; returns the tokens of those that are lost. What a job holds in a transaction (queue.hold) is extended too: its lease
@@ -219,8 +228,8 @@ begin
 end
 $$;
 
--- Attempts whose worker is gone: closed as WORKER_LOST. Their rows must be locked by the caller.
-create function queue.close_lost(lost uuid[], why text, charged boolean default true) returns void
+-- Attempts whose worker is gone: closed as WORKER_LOST. Their rows must be locked by the caller, who tells queue.after_end what ended.
+create function queue.close_lost(lost uuid[], why text, charged boolean default true) returns queue.ending[]
 language plpgsql volatile as $$
 declare
     ended queue.ending[];
@@ -254,7 +263,7 @@ begin
         returning j.id, j.queue, j.concurrency_key, j.batch_id, j.status
     )
     select array_agg((m.id, m.queue, m.concurrency_key, m.batch_id, m.status)::queue.ending order by m.id) into ended from moved m;
-    perform queue.after_end(ended);
+    return ended;
 end
 $$;
 
@@ -275,15 +284,17 @@ declare
     few    constant integer := 8;
     ids    uuid[];
     ranges uuid[];
+    ended  queue.ending[];
     n      bigint := 0;
 begin
     if in_touch >= grace then
         ranges := array(select l.token from queue.chunk_leases l where l.expires_at < clock_timestamp() limit few for update skip locked);
-        n := queue.lose_chunks(ranges, 'its lease ran out: the worker that held it is gone');
+        select l.lost, l.ended into n, ended from queue.lose_chunks(ranges, 'its lease ran out: the worker that held it is gone') l;
         select array_agg(id) into ids
-        from (select id from queue.jobs where status = 'running' and lock_expires_at < clock_timestamp()
-              order by lock_expires_at limit most for update skip locked) j;
-        perform queue.close_lost(ids, 'its lease ran out: the worker that held it is gone');
+        from (select r.id from queue.jobs r where r.status = 'running' and r.lock_expires_at < clock_timestamp()
+                 and (select l.token from queue.chunk_leases l where l.token = r.lease_token) is null -- else its range's lease is what counts
+              order by r.lock_expires_at limit most for update skip locked) j;
+        perform queue.after_end(ended || queue.close_lost(ids, 'its lease ran out: the worker that held it is gone'));
     end if;
     update queue.dispatchers set seen_at = now() where worker_id = worker;
     if pg_try_advisory_xact_lock(7233176823642) then

@@ -6,16 +6,15 @@
 --   retry    "no": straight to the DLQ; "yes": whatever the code says; else the code decides (queue.error_advice)
 -- Each is accepted only with the token of the present lease; others change nothing and are kept as late. A result that had
 -- been accepted before, and whose answer was lost, is accepted again.
-create type queue.verdict as (job uuid, token uuid, accepted boolean, status text, queue text, outcome text, concurrency_key text,
-                              batch_id uuid);
+create type queue.verdict as (job uuid, token uuid, accepted boolean, has_moved boolean, status text, queue text, outcome text,
+                              concurrency_key text, batch_id uuid);
 
-create function queue.finish(results jsonb) returns table (job uuid, token uuid, accepted boolean, status text, queue text,
-                                                            outcome text)
-language plpgsql volatile set enable_seqscan = off set jit = off as $$
+-- Writes the results, in the order of the jobs' ids as everybody does who changes several. What follows from it is the caller's.
+create function queue.settle(results jsonb) returns queue.verdict[]
+language plpgsql volatile set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
 #variable_conflict use_column
 declare
     verdicts queue.verdict[];
-    ended    queue.ending[];
 begin
     with given as materialized (
         select r.*, coalesce(a.retryable, true) as retryable
@@ -41,7 +40,7 @@ begin
                          when d.delay_ms is not null then d.at + d.delay_ms * interval '1 millisecond'
                          when d.is_free then d.at
                          else d.at + queue.backoff(d.attempts - d.uncharged, d.base_ms, d.most_ms, d.jitter) end as retry_at
-        from judged d
+        from judged d order by d.job
     ), moved as (
         update queue.jobs j
         set status = case when d.outcome = 'succeeded' then 'succeeded'
@@ -81,17 +80,33 @@ begin
         insert into queue.late_results (job_id, token, outcome, error_code)
         select r.job, r.token, r.outcome, r.code from refused r where not r.is_known and r.outcome <> 'released'
     )
-    select array_agg((v.job, v.token, v.accepted, v.status, v.queue, v.outcome, v.concurrency_key, v.batch_id)::queue.verdict),
-           array_agg((v.job, v.queue, v.concurrency_key, v.batch_id, v.status)::queue.ending order by v.job) filter (where v.has_moved)
-    into verdicts, ended
-    from (select m.id as job, m.token, true as accepted, m.new_status as status, m.queue, m.outcome, m.concurrency_key, m.batch_id,
-                 true as has_moved
-          from moved m
+    select array_agg(v::queue.verdict) into verdicts
+    from (select m.id, m.token, true, true, m.new_status, m.queue, m.outcome, m.concurrency_key, m.batch_id from moved m
           union all
-          select r.job, r.token, r.is_known, j.status, j.queue, r.outcome, null, null, false
+          select r.job, r.token, r.is_known, false, j.status, j.queue, r.outcome, null, null
           from refused r left join lateral queue.find(r.job) j on true) v;
-    perform queue.after_end(ended);
-    return query select v.job, v.token, v.accepted, v.status, v.queue, v.outcome from unnest(verdicts) v;
+    return coalesce(verdicts, '{}');
+end
+$$;
+
+-- What a daemon has to report, of jobs and of ranges of chunks (queue.settle_ranges): n jobs that came to the same end. All in one call, as
+-- queue.after_end takes locks that are to be taken once in a transaction.
+create function queue.finish(results jsonb, ranges jsonb default null) returns table (job uuid, token uuid, accepted boolean, status text,
+                                                                                      queue text, outcome text, n bigint)
+language plpgsql volatile as $$
+#variable_conflict use_column
+declare
+    verdicts queue.verdict[];
+    of_ranges record;
+begin
+    select * into of_ranges from queue.settle_ranges(ranges);
+    verdicts := queue.settle(coalesce(results, '[]') || of_ranges.single);
+    perform queue.after_end((select array_agg((v.job, v.queue, v.concurrency_key, v.batch_id, v.status)::queue.ending order by v.job)
+                             from unnest(verdicts) v where v.has_moved));
+    return query
+    select v.job, v.token, v.accepted, v.status, v.queue, v.outcome, 1::bigint from unnest(verdicts) v
+    union all
+    select r.chunk, r.token, r.outcome <> 'late', r.status, r.queue, r.outcome, r.n from unnest(of_ranges.ends) r;
 end
 $$;
 

@@ -292,7 +292,7 @@ $$;
 
 -- ---- ending ----
 
--- Jobs of a lease become rows that run under its token, so that whatever ends an attempt of a row ends theirs.
+-- Jobs of a lease become rows that run under its token, so that whatever ends an attempt of a row ends theirs. Some may be rows already.
 create function queue.single_out(l queue.chunk_leases, places integer[]) returns void
 language sql volatile as $$
     insert into queue.jobs (id, queue, job_type, payload_json, run_at, status, priority, max_attempts, attempts, lease_token, locked_at, locked_by,
@@ -300,88 +300,137 @@ language sql volatile as $$
     select queue.job_at(c.id, e.place::integer - 1), c.queue, c.job_type, e.value, c.run_at, 'running', c.priority, c.max_attempts, 1, l.token,
            l.started_at, l.worker, l.expires_at, c.enqueued_by, c.request_id, queue.id_time(c.id), clock_timestamp()
     from queue.chunks c cross join lateral json_array_elements(c.args) with ordinality e(value, place)
-    where c.id = l.chunk and e.place - 1 = any (places)
+    where c.id = l.chunk and e.place - 1 = any (places) on conflict (id) do nothing
 $$;
 
--- results: [{token, chunk, busy_us, results, others, released}], one for each lease. results: an array of what handlers returned, or
--- null when none did. others: [{place, outcome …}], members as in queue.finish. released: [{lo, n}] that were never begun. All that is
--- in neither has succeeded. Gives, for each lease, how many jobs came to which end; `late` when the lease was lost, `known` when this
--- result had been accepted before and the answer was lost.
-create function queue.finish_chunks(results jsonb) returns table (token uuid, chunk uuid, queue text, outcome text, status text, n bigint)
-language plpgsql volatile set jit = off as $$
-#variable_conflict use_column
+-- A job that runs in a range becomes a row beside it, so that a cancel can be written down. Its attempt ends with the range's. False: it does
+-- not run in one.
+create function queue.single_running(job uuid) returns boolean
+language plpgsql volatile as $$
 declare
-    r      record;
-    l      queue.chunk_leases;
-    others integer[];
-    given  bigint;
-    known  boolean; -- accepted before, and the answer was lost
+    l queue.chunk_leases;
 begin
-    for r in select * from jsonb_to_recordset(results) as x(token uuid, chunk uuid, busy_us bigint, results json, others jsonb, released jsonb) loop
+    select * into l from queue.chunk_leases o
+    where o.chunk = queue.chunk_of(job) and queue.place_of(job) between o.lo and o.lo + o.n - 1 for update;
+    if l.token is null then
+        return false;
+    end if;
+    perform queue.single_out(l, array[queue.place_of(job)]);
+    return true;
+end
+$$;
+
+-- Places of a lease that are rows already, as somebody has canceled them.
+create function queue.singled(l queue.chunk_leases) returns integer[]
+language plpgsql stable as $$
+begin
+    return array(select queue.place_of(j.id) from queue.jobs j
+                 where j.id >= queue.job_at(l.chunk, l.lo) and j.id <= queue.job_at(l.chunk, l.lo + l.n - 1));
+end
+$$;
+
+-- How many jobs of a lease came to which end; `late` when the lease was lost, `known` when this result had been accepted before and the
+-- answer was lost.
+create type queue.range_end as (token uuid, chunk uuid, queue text, outcome text, status text, n bigint);
+
+-- What a range says of a lease that is held, written down. single: what is left to say of jobs that are rows, for queue.settle.
+create function queue.settle_range(l queue.chunk_leases, busy_us bigint, results json, told jsonb, released jsonb, out single jsonb,
+                                   out given bigint, out succeeded bigint)
+language plpgsql volatile set jit = off as $$
+declare
+    asked integer[] := queue.singled(l);
+    rows  integer[] := '{}';
+    back  integer[] := '{}';
+begin
+    single := '[]';
+    if asked <> '{}' or told <> '[]' or released <> '[]' then
+        rows := asked || array(select (o ->> 'place')::integer from jsonb_array_elements(told) o where (o ->> 'place')::integer <> all (asked));
+        perform queue.single_out(l, rows);
+        back := array(select p from jsonb_to_recordset(released) as g(lo integer, n integer), generate_series(g.lo, g.lo + g.n - 1) p);
+        single := (select coalesce(jsonb_agg(o || jsonb_build_object('job', queue.job_at(l.chunk, (o ->> 'place')::integer), 'token', l.token)), '[]')
+                   from jsonb_array_elements(told) o)
+               || (select coalesce(jsonb_agg(jsonb_build_object('job', queue.job_at(l.chunk, p), 'token', l.token, 'outcome',
+                                       case when p = any (back) then 'released' else 'succeeded' end, 'result', results -> (p - l.lo))), '[]')
+                   from unnest(asked) p where not exists (select from jsonb_array_elements(told) o where (o ->> 'place')::integer = p));
+        back := array(select b from unnest(back) b where b <> all (asked)); -- those that are to end do not wait again
+        insert into queue.chunk_ready (chunk, lo, n, queue, job_type, rank, run_at)
+        select l.chunk, min(b.place), count(*), l.queue, c.job_type, -c.priority, c.run_at
+        from (select place, place - row_number() over (order by place) as island from unnest(back) place) b join queue.chunks c on c.id = l.chunk
+        group by b.island, c.job_type, c.priority, c.run_at;
+    end if;
+    given := cardinality(back);
+    succeeded := l.n - given - cardinality(rows);
+    if l.n > given then
+        insert into queue.chunk_attempts (chunk, lo, n, token, worker, started_at, finished_at, others, results)
+        values (l.chunk, l.lo, l.n, l.token, l.worker, l.started_at, clock_timestamp(), rows || back, results);
+    end if;
+    insert into queue.tally (queue, started, succeeded, latency_ms) values (l.queue, -given, succeeded, coalesce(busy_us, 0) / 1000);
+end
+$$;
+
+-- ranges: [{token, chunk, busy_us, results, others, released}], one for each lease. results: an array of what handlers returned, or
+-- null when none did. others: [{place, outcome …}], members as in queue.finish. released: [{lo, n}] that were never begun. All that is
+-- in neither has succeeded.
+create function queue.settle_ranges(ranges jsonb, out ends queue.range_end[], out single jsonb)
+language plpgsql volatile set jit = off as $$
+declare
+    r     record;
+    l     queue.chunk_leases;
+    s     record;
+    known boolean; -- accepted before, and the answer was lost
+begin
+    ends := '{}';
+    single := '[]';
+    for r in select * from jsonb_to_recordset(ranges) as x(token uuid, chunk uuid, busy_us bigint, results json, others jsonb, released jsonb)
+             order by x.token loop
         delete from queue.chunk_leases d where d.token = r.token returning d.* into l;
-        if not found then
+        if found then
+            select * into s from queue.settle_range(l, r.busy_us, r.results, coalesce(r.others, '[]'), coalesce(r.released, '[]'));
+            single := single || s.single;
+            ends := ends || array(select v::queue.range_end from (values (l.token, l.chunk, l.queue, 'succeeded', 'succeeded', s.succeeded),
+                                                             (l.token, l.chunk, l.queue, 'released', 'queued', s.given)) v(a, b, c, d, e, n)
+                                  where v.n > 0);
+        else
             known := exists (select from queue.chunk_attempts a where a.chunk = r.chunk and a.token = r.token);
             insert into queue.late_results (job_id, token, outcome) select r.chunk, r.token, 'chunk' where not known and r.busy_us > 0;
-            return query select r.token, r.chunk, null::text, case when known then 'known' else 'late' end, null::text, 1::bigint;
-            continue;
+            ends := ends || (r.token, r.chunk, null, case when known then 'known' else 'late' end, null, 1)::queue.range_end;
         end if;
-        others := coalesce(array(select (o ->> 'place')::integer from jsonb_array_elements(r.others) o), '{}');
-        if others <> '{}' then
-            perform queue.single_out(l, others);
-        end if;
-        given := 0;
-        if r.released is not null then
-            given := (select sum(g.n) from jsonb_to_recordset(r.released) as g(lo integer, n integer));
-            insert into queue.chunk_ready (chunk, lo, n, queue, job_type, rank, run_at)
-            select l.chunk, g.lo, g.n, l.queue, c.job_type, -c.priority, c.run_at
-            from jsonb_to_recordset(r.released) as g(lo integer, n integer), queue.chunks c where c.id = l.chunk;
-        end if;
-        if l.n > given then
-            insert into queue.chunk_attempts (chunk, lo, n, token, worker, started_at, finished_at, others, results)
-            select l.chunk, l.lo, l.n, l.token, l.worker, l.started_at, clock_timestamp(),
-                   others || coalesce(array(select generate_series(g.lo, g.lo + g.n - 1)
-                                            from jsonb_to_recordset(r.released) as g(lo integer, n integer)), '{}'), r.results;
-        end if;
-        insert into queue.tally (queue, started, succeeded, latency_ms)
-        values (l.queue, -given, l.n - given - cardinality(others), coalesce(r.busy_us, 0) / 1000);
-        return query select * from (values (l.token, l.chunk, l.queue, 'succeeded', 'succeeded', l.n - given - cardinality(others)),
-                                           (l.token, l.chunk, l.queue, 'released', 'queued', given)) v(a, b, c, d, e, m) where v.m > 0;
-        continue when others = '{}';
-        return query
-        select l.token, l.chunk, l.queue, f.outcome, f.status, count(*)
-        from queue.finish((select jsonb_agg(o || jsonb_build_object('job', queue.job_at(l.chunk, (o ->> 'place')::integer), 'token', l.token))
-                           from jsonb_array_elements(r.others) o)) f
-        group by f.outcome, f.status;
     end loop;
 end
 $$;
 
--- Leases whose worker is gone, locked by the caller. Every job of them becomes a row, so that each is leased by itself from here on
--- and one that kills its worker is found. It is charged when it was the only one of its lease: of several nobody can say which it was.
-create function queue.lose_chunks(tokens uuid[], why text) returns bigint
+-- Leases whose worker is gone, locked by the caller, who tells queue.after_end what ended. Every job of them becomes a row, so that each is
+-- leased by itself from here on and one that kills its worker is found. It is charged when it was the only one of its lease: of several
+-- nobody can say which it was.
+create function queue.lose_chunks(tokens uuid[], why text, out lost bigint, out ended queue.ending[])
 language plpgsql volatile set jit = off as $$
 declare
-    l    queue.chunk_leases;
-    lost bigint := 0;
+    l queue.chunk_leases;
 begin
+    lost := 0;
     for l in delete from queue.chunk_leases d where d.token = any (tokens) returning d.* loop
         perform queue.single_out(l, array(select generate_series(l.lo, l.lo + l.n - 1)));
-        perform queue.close_lost(array(select queue.job_at(l.chunk, p) from generate_series(l.lo, l.lo + l.n - 1) p), why, l.n = 1);
+        ended := ended || queue.close_lost(array(select j.id from queue.jobs j where j.id >= queue.job_at(l.chunk, l.lo)
+                                                    and j.id <= queue.job_at(l.chunk, l.lo + l.n - 1) and j.lease_token = l.token), why, l.n = 1);
         lost := lost + l.n;
     end loop;
-    return lost;
 end
 $$;
 
--- Extends the leases; returns those that are lost.
+-- Extends the leases; returns those that are lost. One that somebody changes right now is passed over, as in queue.heartbeat.
 create function queue.heartbeat_chunks(tokens uuid[], lease interval) returns setof uuid
-language sql volatile as $$
-    with kept as (
+language plpgsql volatile as $$
+begin
+    return query
+    with free as materialized (
+        select f.token from queue.chunk_leases f where f.token = any (tokens) for no key update skip locked
+    ), kept as (
         update queue.chunk_leases l set expires_at = clock_timestamp() + coalesce(p.lease_ms * interval '1 millisecond', lease)
-        from queue.chunk_leases o left join queue.queue_policies p on p.queue = o.queue
-        where l.token = any (tokens) and o.token = l.token returning l.token
+        from free f join queue.chunk_leases o on o.token = f.token left join queue.queue_policies p on p.queue = o.queue
+        where l.token = f.token
     )
-    select t from unnest(tokens) t where t not in (select token from kept)
+    select t from unnest(tokens) t where not exists (select from queue.chunk_leases l where l.token = t);
+end
 $$;
 
 -- The leases of a worker: for one that cannot know whether its claim was committed.
