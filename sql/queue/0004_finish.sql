@@ -9,9 +9,9 @@
 create type queue.verdict as (job uuid, token uuid, accepted boolean, has_moved boolean, status text, queue text, outcome text,
                               concurrency_key text, batch_id uuid);
 
--- Writes the results, in the order of the jobs' ids as everybody does who changes several. What follows from it is the caller's.
+-- Writes the results, in the order of the jobs' ids, as everybody does who changes several that run. What follows from it is the caller's.
 create function queue.settle(results jsonb) returns queue.verdict[]
-language plpgsql volatile set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off set jit = off as $$
+language plpgsql volatile set enable_seqscan = off set jit = off as $$
 #variable_conflict use_column
 declare
     verdicts queue.verdict[];

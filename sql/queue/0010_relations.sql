@@ -170,8 +170,8 @@ $$;
 -- ---- what the end of a job means for others ----
 
 -- Locks the jobs that wait for those that ended, and those that would be canceled with them, in order: each wave locks in order, but
--- the waves of two transactions could meet crosswise.
-create function queue.lock_dependents(ended queue.ending[]) returns void
+-- the waves of two transactions could meet crosswise. also: others that wait for jobs.
+create function queue.lock_dependents(ended queue.ending[], also uuid[] default '{}') returns void
 language plpgsql volatile as $$
 begin
     perform from queue.jobs j
@@ -182,7 +182,7 @@ begin
             union
             select d.job_id, w.on_dependency_failure = 'cancel'
             from fate f join queue.dependencies d on d.needs = f.id join queue.jobs w on w.id = d.job_id where f.falls
-        ) select id from fate)
+        ) select id from fate union all select unnest(also))
     order by j.id for update;
 end
 $$;

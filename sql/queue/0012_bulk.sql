@@ -103,11 +103,12 @@ begin
 end
 $$;
 
--- The first ids above since.
-create function queue.bulk_ids(action text, filter jsonb, since uuid, upto uuid, most integer) returns uuid[]
+-- The first ids above since; last: up to where nothing is left to do, null at the end.
+create function queue.bulk_ids(action text, filter jsonb, since uuid, upto uuid, most integer, out ids uuid[], out last uuid)
 language plpgsql volatile as $$
 declare
-    ids uuid[];
+    mine    uuid[];
+    slipped uuid;
 begin
     execute 'select array_agg(x.id order by x.id) from (select j.id ' || queue.bulk_sql(action, filter) || ' order by j.id limit $3'
         || case when action in ('replay', 'cancel') then '' else ' for no key update' end || ') x' into ids using since, upto, most;
@@ -120,44 +121,24 @@ begin
             where s.id > since and s.id < upto) u order by u.id limit most);
         perform from queue.jobs j where j.id in (select d.job_id from queue.dependencies d where d.needs = any (ids)) order by j.id for update;
     elsif action = 'cancel' then
-        -- in the order of results: what runs, then what waits
-        perform from queue.jobs j where j.id = any (ids) and j.status = 'running' order by j.id for no key update;
-        perform from queue.jobs j where j.id = any (ids) and j.status = 'queued' order by j.id for no key update;
+        -- in the order of results: what runs, then what waits for others. What can be claimed is waited for by nobody who holds any of these,
+        -- and so waits for nobody: what somebody else has at this moment is left to the next piece.
+        mine := array(select r.id from (select j.id from queue.jobs j where j.id = any (ids) and j.status = 'running' order by j.id for no key update) r);
+        if exists (select from queue.dependencies) then
+            perform queue.lock_dependents(array_agg((j.id, j.queue, null, null, 'canceled')::queue.ending),
+                                          coalesce(array_agg(j.id) filter (where j.waits_for > 0), '{}'))
+            from queue.jobs j where j.id = any (ids) and j.status = 'queued';
+        end if;
+        mine := mine || array(select w.id from (select j.id from queue.jobs j where j.id = any (ids) and j.status = 'queued'
+                                                for no key update skip locked) w);
+        slipped := (select j.id from queue.jobs j where j.id = any (ids) and j.id <> all (mine) and j.status in ('queued', 'running') order by j.id limit 1);
+        last := case when slipped is null then ids[cardinality(ids)]
+                     else (select coalesce((select i from unnest(ids) i where i < slipped order by i desc limit 1), since)) end;
+        ids := array(select i from unnest(mine) i where i <= last order by i);
+        return;
     end if;
-    return coalesce(ids, '{}');
-end
-$$;
-
--- Dead or canceled jobs run again as themselves, with all their attempts anew. Their batch has counted them already. Where another
--- has their unique key by now they stay. Returns how many run again.
-create function queue.retry(ids uuid[], actor text, request_id text) returns bigint
-language plpgsql volatile as $$
-declare
-    one  uuid;
-    done bigint := 0;
-begin
-    foreach one in array ids loop
-        begin
-            update queue.jobs set status = 'queued', run_at = clock_timestamp(), uncharged = attempts, dlq_reason_code = null, dlq_at = null,
-                announced_at = null, cancel_requested_at = null, canceled_by = null, waits_for = 0, batch_id = null,
-                updated_at = clock_timestamp()
-            where id = one;
-            insert into queue.events (job_id, kind, actor, request_id) values (one, 'Retried', actor, request_id);
-            done := done + 1;
-        exception when unique_violation then
-            null;
-        end;
-    end loop;
-    return done;
-end
-$$;
-
-create function queue.discard(ids uuid[], actor text, request_id text) returns bigint
-language plpgsql volatile as $$
-begin
-    update queue.jobs set status = 'canceled', canceled_by = actor, updated_at = clock_timestamp() where id = any (ids);
-    insert into queue.events (job_id, kind, actor, request_id) select id, 'Discarded', actor, request_id from unnest(ids) id;
-    return cardinality(ids);
+    ids := coalesce(ids, '{}');
+    last := ids[cardinality(ids)];
 end
 $$;
 
@@ -173,9 +154,8 @@ begin
     if action = 'cancel' then
         perform queue.bulk_rows(filter, since, upto, most);
     end if;
-    ids := queue.bulk_ids(action, filter, since, upto, most);
+    select b.ids, b.last into ids, last from queue.bulk_ids(action, filter, since, upto, most) b;
     seen := cardinality(ids);
-    last := ids[seen];
     done := 0;
     if action = 'retry' and seen > 0 then
         done := queue.retry(ids, actor, request_id);
