@@ -71,21 +71,27 @@ begin
                count(*) filter (where m.new_status = 'dlq'), count(*) filter (where m.new_status = 'canceled'),
                coalesce(sum(extract(epoch from m.at - m.locked_at) * 1000) filter (where not m.is_released), 0)::bigint
         from moved m group by m.queue
-    ), refused as (
-        select g.job, g.token, g.outcome, g.code, exists (
-            select from queue.attempts t where t.job_id = g.job and t.token = g.token and t.status = g.outcome
-               and t.error_code is not distinct from g.code) as is_known
-        from given g where not exists (select from moved m where m.id = g.job and m.token = g.token)
+    )
+    select coalesce(array_agg((m.id, m.token, true, true, m.new_status, m.queue, m.outcome, m.concurrency_key, m.batch_id)::queue.verdict), '{}')
+    into verdicts from moved m;
+    if cardinality(verdicts) = jsonb_array_length(results) then
+        return verdicts;
+    end if;
+    -- a statement of its own: the same result may have been accepted while this one waited for the row
+    with refused as (
+        select i.job, i.token, i.outcome, c.code, exists (
+            select from queue.attempts t where t.job_id = i.job and t.token = i.token and t.status = i.outcome
+               and t.error_code is not distinct from c.code) as is_known
+        from jsonb_to_recordset(results) as i(job uuid, token uuid, outcome text, code text)
+        cross join lateral (select case when i.outcome = 'failed' then coalesce(i.code, 'UNKNOWN') end as code) c
+        where not exists (select from unnest(verdicts) v where v.job = i.job and v.token = i.token)
     ), late as (
         insert into queue.late_results (job_id, token, outcome, error_code)
         select r.job, r.token, r.outcome, r.code from refused r where not r.is_known and r.outcome <> 'released'
     )
-    select array_agg(v::queue.verdict) into verdicts
-    from (select m.id, m.token, true, true, m.new_status, m.queue, m.outcome, m.concurrency_key, m.batch_id from moved m
-          union all
-          select r.job, r.token, r.is_known, false, j.status, j.queue, r.outcome, null, null
-          from refused r left join lateral queue.find(r.job) j on true) v;
-    return coalesce(verdicts, '{}');
+    select verdicts || array_agg((r.job, r.token, r.is_known, false, j.status, j.queue, r.outcome, null, null)::queue.verdict)
+    into verdicts from refused r left join lateral queue.find(r.job) j on true;
+    return verdicts;
 end
 $$;
 

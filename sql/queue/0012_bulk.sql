@@ -142,6 +142,39 @@ begin
 end
 $$;
 
+-- Dead or canceled jobs run again as themselves, with all their attempts anew. Their batch has counted them already. Where another
+-- has their unique key by now they stay. Returns how many run again.
+create function queue.retry(ids uuid[], actor text, request_id text) returns bigint
+language plpgsql volatile as $$
+declare
+    one  uuid;
+    done bigint := 0;
+begin
+    foreach one in array ids loop
+        begin
+            update queue.jobs set status = 'queued', run_at = clock_timestamp(), uncharged = attempts, dlq_reason_code = null, dlq_at = null,
+                announced_at = null, cancel_requested_at = null, canceled_by = null, waits_for = 0, batch_id = null,
+                updated_at = clock_timestamp()
+            where id = one;
+            insert into queue.events (job_id, kind, actor, request_id) values (one, 'Retried', actor, request_id);
+            done := done + 1;
+        exception when unique_violation then
+            null;
+        end;
+    end loop;
+    return done;
+end
+$$;
+
+create function queue.discard(ids uuid[], actor text, request_id text) returns bigint
+language plpgsql volatile as $$
+begin
+    update queue.jobs set status = 'canceled', canceled_by = actor, updated_at = clock_timestamp() where id = any (ids);
+    insert into queue.events (job_id, kind, actor, request_id) select id, 'Discarded', actor, request_id from unnest(ids) id;
+    return cardinality(ids);
+end
+$$;
+
 -- One piece: at most `most` jobs with ids above since. seen: how many it came to; done: of these, changed; last: where to go on.
 create function queue.bulk(action text, filter jsonb, since uuid, upto uuid, most integer, actor text, request_id text, from_node text,
                            out seen bigint, out done bigint, out last uuid)
