@@ -103,6 +103,101 @@ language sql volatile as $$
     where w.reason is not null
 $$;
 
+-- ---- where claims begin ----
+--
+-- A claim steps over the groups of what waits (queue, type, rank) by index. As long as somebody holds an old snapshot, all entries of jobs that
+-- were taken since then stay in front of those that wait, and every look walks over them. So where a look finds many of them, the session
+-- remembers where each group begins (queue.head) and the next ones start there, for twenty times as long as that look took, or four times when
+-- there is nothing else to do. What comes before: a job that somebody gave back, one whose producer took more than two seconds to commit, a
+-- group that is new: all of these are found by the next look from the beginning.
+
+create type queue.memory as (heads queue.head[], seen_at timestamptz, took interval, is_busy boolean);
+
+create function queue.recall(lane text) returns queue.memory
+language plpgsql stable as $$
+begin
+    return nullif(current_setting('depot_queue.' || lane, true), '')::queue.memory;
+end
+$$;
+
+create function queue.is_fresh(m queue.memory) returns boolean
+language sql volatile as $$
+    select coalesce(clock_timestamp() < m.seen_at + m.took * case when m.is_busy then 20 else 4 end, false)
+$$;
+
+-- After a look from the beginning that came to `walked` entries.
+create function queue.remember(lane text, heads queue.head[], walked bigint, since timestamptz) returns void
+language plpgsql volatile as $$
+declare
+    many constant integer := 1000;
+    old  queue.memory := queue.recall(lane);
+begin
+    if walked < many + 2 * cardinality(heads) or cardinality(heads) > many then
+        if old is not null then
+            perform set_config('depot_queue.' || lane, '', false);
+        end if;
+        return;
+    end if;
+    heads := heads || array(select h from unnest(old.heads) h where not exists (
+        select from unnest(heads) n where (n.queue, n.job_type, n.rank) = (h.queue, h.job_type, h.rank))); -- empty at the moment
+    perform set_config('depot_queue.' || lane, ((heads, clock_timestamp(), clock_timestamp() - since, true)::queue.memory)::text, false);
+end
+$$;
+
+-- The first that waits of a group, as its head: not later than what somebody may commit yet.
+create function queue.head_at(h queue.head, at timestamptz, id uuid) returns queue.head
+language sql volatile as $$
+    select case when at <= m then (h.queue, h.job_type, h.rank, at, id)::queue.head
+                else (h.queue, h.job_type, h.rank, greatest(h.run_at, m), '00000000-0000-0000-0000-000000000000')::queue.head end
+    from (select clock_timestamp() - interval '2 seconds' as m) x
+$$;
+
+create function queue.row_heads() returns queue.head[]
+language plpgsql volatile set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
+declare
+    since  timestamptz := clock_timestamp();
+    before bigint;
+    heads  queue.head[] := (queue.recall('rows')).heads;
+begin
+    if heads is not null and queue.is_fresh(queue.recall('rows')) then
+        return heads;
+    end if;
+    before := pg_stat_get_xact_tuples_returned('queue.jobs_queued'::regclass);
+    with recursive g as (
+        (select j.queue, j.job_type, -j.priority as rank, j.run_at, j.id from queue.jobs j
+         where j.status = 'queued' and j.waits_for = 0 and not j.key_held order by j.queue, j.job_type, -j.priority, j.run_at, j.id limit 1)
+        union all
+        select x.* from g cross join lateral (
+            select j.queue, j.job_type, -j.priority, j.run_at, j.id from queue.jobs j
+            where j.status = 'queued' and j.waits_for = 0 and not j.key_held and (j.queue, j.job_type, -j.priority) > (g.queue, g.job_type, g.rank)
+            order by j.queue, j.job_type, -j.priority, j.run_at, j.id limit 1) x
+    )
+    select coalesce(array_agg((g.queue, g.job_type, g.rank, g.run_at, g.id)::queue.head), '{}') into heads from g;
+    perform queue.remember('rows', heads, pg_stat_get_xact_tuples_returned('queue.jobs_queued'::regclass) - before, since);
+    return heads;
+end
+$$;
+
+-- After a claim: where the next one begins, if that is remembered at all.
+create function queue.advance_rows(is_busy boolean) returns void
+language plpgsql volatile set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
+declare
+    m queue.memory := queue.recall('rows');
+begin
+    if m.heads is null then
+        return;
+    end if;
+    m.heads := array(
+        select queue.head_at(h, n.run_at, n.id)
+        from unnest(m.heads) h left join lateral (
+            select j.run_at, j.id from queue.jobs j
+            where j.status = 'queued' and j.waits_for = 0 and not j.key_held and j.queue = h.queue and j.job_type = h.job_type
+              and -j.priority = h.rank and (j.run_at, j.id) >= (h.run_at, h.id) order by j.run_at, j.id limit 1) n on true);
+    m.is_busy := advance_rows.is_busy;
+    perform set_config('depot_queue.rows', m::text, false);
+end
+$$;
+
 -- Up to n jobs that are due, by priority and time, each with a lease of its own. queues: null means all. types: names and
 -- globs. Steps over the groups of waiting jobs (queue, type, priority) by index, so that jobs which nobody serves, jobs that
 -- are not due and jobs that are held back cost nothing. In three steps, as locks that a key needs must be held before what runs is
@@ -121,25 +216,18 @@ declare
     picks     queue.pick[];
     started   bigint;
     ceiling   integer;
+    heads     queue.head[];
     moment    timestamptz; -- a value, as an index is not asked for what changes while it is read
 begin
     perform queue.tend();
     select b.queues, b.left_over into limited, budget from queue.budgets(claim.queues, n) b;
     ceiling := queue.best_chunk(claim.queues, names, patterns, limited, budget);
     rates := queue.lock_limits(claim.queues);
+    heads := queue.row_heads();
     moment := clock_timestamp();
-    with recursive groups(queue, job_type, rank) as (
-        (select j.queue, j.job_type, -j.priority from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held
-         order by j.queue, j.job_type, -j.priority limit 1)
-        union all
-        select x.* from groups g cross join lateral (
-            select j.queue, j.job_type, -j.priority from queue.jobs j
-            where j.status = 'queued' and j.waits_for = 0 and not j.key_held
-              and (j.queue, j.job_type, -j.priority) > (g.queue, g.job_type, g.rank)
-            order by j.queue, j.job_type, -j.priority limit 1) x
-    ), open as materialized (
+    with open as materialized (
         select g.*, least(n, coalesce(b.budget, n)) as budget, coalesce(p.lease_ms * interval '1 millisecond', lease) as lease
-        from groups g
+        from unnest(heads) g
         left join queue.queue_policies p on p.queue = g.queue
         left join unnest(limited, budget) b(queue, budget) on b.queue = g.queue
         where (claim.queues is null or g.queue = any (claim.queues)) and not coalesce(p.paused, false)
@@ -149,7 +237,7 @@ begin
         from open o cross join lateral (
             select d.id, d.run_at, d.concurrency_key from queue.jobs d
             where d.status = 'queued' and d.waits_for = 0 and not d.key_held and d.queue = o.queue and d.job_type = o.job_type
-              and -d.priority = o.rank and d.run_at <= moment
+              and -d.priority = o.rank and (d.run_at, d.id) >= (o.run_at, o.id) and d.run_at <= moment
             order by d.run_at, d.id limit least(o.budget, case when rates is not null then queue.tokens_left(rates, o.queue, o.job_type) end)
             for update skip locked) j
     ), chosen as (
@@ -187,6 +275,7 @@ begin
            (extract(epoch from l.lease) * 1000)::bigint, coalesce(l.timeout_ms, p.timeout_ms)
     from leased l left join queue.queue_policies p on p.queue = l.queue order by l.rank, l.run_at, l.id;
     get diagnostics started = row_count;
+    perform queue.advance_rows(started = n);
     if limited is not null and started < n then
         perform queue.note_throttled(limited);
     end if;

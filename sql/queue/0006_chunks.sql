@@ -66,24 +66,65 @@ begin
 end
 $$;
 
+-- As queue.row_heads, of ranges that wait.
+create function queue.chunk_heads() returns queue.head[]
+language plpgsql volatile set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
+declare
+    since  timestamptz := clock_timestamp();
+    before bigint;
+    heads  queue.head[] := (queue.recall('chunks')).heads;
+begin
+    if heads is not null and queue.is_fresh(queue.recall('chunks')) then
+        return heads;
+    end if;
+    before := pg_stat_get_xact_tuples_returned('queue.chunk_ready_order'::regclass);
+    with recursive g as (
+        (select r.queue, r.job_type, r.rank, r.run_at, r.chunk from queue.chunk_ready r
+         order by r.queue, r.job_type, r.rank, r.run_at, r.chunk, r.lo limit 1)
+        union all
+        select x.* from g cross join lateral (
+            select r.queue, r.job_type, r.rank, r.run_at, r.chunk from queue.chunk_ready r
+            where (r.queue, r.job_type, r.rank) > (g.queue, g.job_type, g.rank)
+            order by r.queue, r.job_type, r.rank, r.run_at, r.chunk, r.lo limit 1) x
+    )
+    select coalesce(array_agg((g.queue, g.job_type, g.rank, g.run_at, g.chunk)::queue.head), '{}') into heads from g;
+    perform queue.remember('chunks', heads, pg_stat_get_xact_tuples_returned('queue.chunk_ready_order'::regclass) - before, since);
+    return heads;
+end
+$$;
+
+create function queue.advance_chunks(is_busy boolean) returns void
+language plpgsql volatile set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
+declare
+    m queue.memory := queue.recall('chunks');
+begin
+    if m.heads is null then
+        return;
+    end if;
+    m.heads := array(
+        select queue.head_at(h, n.run_at, n.chunk)
+        from unnest(m.heads) h left join lateral (
+            select r.run_at, r.chunk from queue.chunk_ready r
+            where r.queue = h.queue and r.job_type = h.job_type and r.rank = h.rank and (r.run_at, r.chunk) >= (h.run_at, h.id)
+            order by r.run_at, r.chunk, r.lo limit 1) n on true);
+    m.is_busy := advance_chunks.is_busy;
+    perform set_config('depot_queue.chunks', m::text, false);
+end
+$$;
+
 -- The best rank of due chunks that could be taken now. Jobs that are rows and rank behind it wait for them. In PL/pgSQL, as all that is
 -- called for each claim: its plans are kept, those of SQL functions are made anew each time. rated: as in take_ranges.
 create function queue.best_chunk(of_queues text[], names text[], patterns text[], limited text[], budget integer[],
                                  rated boolean default null) returns integer
-language plpgsql stable set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
+language plpgsql volatile set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
+declare
+    heads queue.head[] := queue.chunk_heads();
 begin
-    if not exists (select from queue.chunk_ready) then
+    if heads = '{}' then
         return null;
     end if;
     return (
-        with recursive groups(queue, job_type, rank) as (
-            (select r.queue, r.job_type, r.rank from queue.chunk_ready r order by r.queue, r.job_type, r.rank limit 1)
-            union all
-            select x.* from groups g cross join lateral (
-                select r.queue, r.job_type, r.rank from queue.chunk_ready r
-                where (r.queue, r.job_type, r.rank) > (g.queue, g.job_type, g.rank) order by r.queue, r.job_type, r.rank limit 1) x
-        )
-        select min(g.rank) from groups g
+        select min(g.rank) from unnest(heads) g
         left join queue.queue_policies p on p.queue = g.queue
         left join unnest(limited, budget) b(queue, left_over) on b.queue = g.queue
         where (of_queues is null or g.queue = any (of_queues)) and not coalesce(p.paused, false) and coalesce(b.left_over, 1) > 0
@@ -92,7 +133,7 @@ begin
           and not exists (select from queue.limits l where ((l.on_kind = 'queue' and l.on_name = g.queue)
                                                             or (l.on_kind = 'type' and l.on_name = g.job_type)) and queue.tokens_now(l, '') < 1)
           and exists (select from queue.chunk_ready d where d.queue = g.queue and d.job_type = g.job_type and d.rank = g.rank
-                      and d.run_at <= clock_timestamp()));
+                      and (d.run_at, d.chunk) >= (g.run_at, g.id) and d.run_at <= clock_timestamp()));
 end
 $$;
 
@@ -107,34 +148,30 @@ declare
     patterns text[] := array(select queue.glob_like(t) from unnest(types) t where t ~ '[*?]');
     limited  text[];
     budget   integer[];
+    heads    queue.head[] := queue.chunk_heads();
     best     integer;
+    taken    bigint;
     moment   timestamptz;
 begin
-    if not exists (select from queue.chunk_ready) then
+    if heads = '{}' then
         return;
     end if;
     select b.queues, b.left_over into limited, budget from queue.budgets(of_queues, least(jobs, 2147483647)::integer) b;
     best := queue.best_chunk(of_queues, names, patterns, limited, budget, rated);
     moment := clock_timestamp();
     return query
-    with recursive groups(queue, job_type) as (
-        (select r.queue, r.job_type from queue.chunk_ready r order by r.queue, r.job_type limit 1)
-        union all
-        select x.* from groups g cross join lateral (
-            select r.queue, r.job_type from queue.chunk_ready r
-            where (r.queue, r.job_type) > (g.queue, g.job_type) order by r.queue, r.job_type limit 1) x
-    ), open as materialized (
+    with open as materialized (
         select g.*, coalesce(b.budget, jobs) as budget
-        from groups g
+        from unnest(heads) g
         left join queue.queue_policies p on p.queue = g.queue
         left join unnest(limited, budget) b(queue, budget) on b.queue = g.queue
-        where (of_queues is null or g.queue = any (of_queues)) and not coalesce(p.paused, false) and coalesce(b.budget, 1) > 0
+        where g.rank = best and (of_queues is null or g.queue = any (of_queues)) and not coalesce(p.paused, false) and coalesce(b.budget, 1) > 0
           and (g.job_type = any (names) or g.job_type like any (patterns))
           and (rated is null or rated = queue.is_rated(g.queue, g.job_type))
     ), due as materialized (
         select d.*, o.budget from open o cross join lateral (
             select r.chunk, r.lo, r.n, r.queue, r.run_at from queue.chunk_ready r
-            where r.queue = o.queue and r.job_type = o.job_type and r.rank = best and r.run_at <= moment
+            where r.queue = o.queue and r.job_type = o.job_type and r.rank = best and (r.run_at, r.chunk) >= (o.run_at, o.id) and r.run_at <= moment
             order by r.run_at, r.chunk, r.lo limit ranges for update skip locked) d
     ), placed as (
         select d.*, row_number() over w as place, sum(d.n) over w - d.n as before,
@@ -154,6 +191,8 @@ begin
     -- from what was written, not from what was chosen: a range that somebody split since this statement began is locked by us in
     -- its new shape and not found in its old one
     select * from whole union all select * from part;
+    get diagnostics taken = row_count;
+    perform queue.advance_chunks(taken = ranges);
 end
 $$;
 
@@ -181,22 +220,16 @@ end
 $$;
 
 -- Due rows of a queue and type that rank no worse than `rank`; at most `most`. Steps over their ranks, so that what is for later costs nothing.
-create function queue.rows_due(of_queue text, of_type text, worst integer, most integer) returns bigint
+create function queue.rows_due(heads queue.head[], of_queue text, of_type text, worst integer, most integer) returns bigint
 language plpgsql stable set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
 begin
     return (
-        with recursive ranks(rank) as (
-            (select -j.priority from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held
-             and j.queue = of_queue and j.job_type = of_type and -j.priority <= worst order by -j.priority limit 1)
-            union all
-            select x.* from ranks r cross join lateral (
-                select -j.priority from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held
-                and j.queue = of_queue and j.job_type = of_type and -j.priority > r.rank and -j.priority <= worst order by -j.priority limit 1) x
-        )
         select count(*) from (
-            select from ranks r cross join lateral (
+            select from unnest(heads) r cross join lateral (
                 select from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held and j.queue = of_queue
-                and j.job_type = of_type and -j.priority = r.rank and j.run_at <= clock_timestamp() limit most) d limit most) c);
+                and j.job_type = of_type and -j.priority = r.rank and (j.run_at, j.id) >= (r.run_at, r.id)
+                and j.run_at <= clock_timestamp() limit most) d
+            where r.queue = of_queue and r.job_type = of_type and r.rank <= worst limit most) c);
 end
 $$;
 
@@ -232,30 +265,26 @@ declare
     names    text[] := array(select t from unnest(script_types || c_types) t where t !~ '[*?]');
     patterns text[] := array(select queue.glob_like(t) from unnest(script_types || c_types) t where t ~ '[*?]');
     rates    boolean := exists (select from queue.limits r where r.on_kind <> 'key');
+    chunks   queue.head[] := queue.chunk_heads();
+    rows     queue.head[];
     waiting  record; -- a queue, a type, the best rank of its due chunks
     wanted   bigint;
     moved    bigint := 0;
 begin
-    if not exists (select from queue.chunk_ready) then
+    if chunks = '{}' then
         return 0;
     end if;
+    rows := queue.row_heads();
     perform queue.budgets(of_queues, jobs); -- locks all policies, in order: not one after the other as the queues come
     for waiting in
-        with recursive groups(queue, job_type, rank) as (
-            (select r.queue, r.job_type, r.rank from queue.chunk_ready r order by r.queue, r.job_type, r.rank limit 1)
-            union all
-            select x.* from groups g cross join lateral (
-                select r.queue, r.job_type, r.rank from queue.chunk_ready r
-                where (r.queue, r.job_type, r.rank) > (g.queue, g.job_type, g.rank) order by r.queue, r.job_type, r.rank limit 1) x
-        )
-        select g.queue, g.job_type, min(g.rank) as rank from groups g
+        select g.queue, g.job_type, min(g.rank) as rank from unnest(chunks) g
         where (of_queues is null or g.queue = any (of_queues)) and (g.job_type = any (names) or g.job_type like any (patterns))
           and (g.job_type = any (script_types) or (rates and queue.is_rated(g.queue, g.job_type)))
           and exists (select from queue.chunk_ready d where d.queue = g.queue and d.job_type = g.job_type and d.rank = g.rank
-                      and d.run_at <= clock_timestamp())
+                      and (d.run_at, d.chunk) >= (g.run_at, g.id) and d.run_at <= clock_timestamp())
         group by g.queue, g.job_type order by g.queue, g.job_type
     loop
-        wanted := jobs - queue.rows_due(waiting.queue, waiting.job_type, waiting.rank, jobs);
+        wanted := jobs - queue.rows_due(rows, waiting.queue, waiting.job_type, waiting.rank, jobs);
         if wanted > 0 then
             moved := moved + queue.unpack_some(array[waiting.queue], array[waiting.job_type], wanted::integer);
         end if;

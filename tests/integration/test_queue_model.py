@@ -222,6 +222,7 @@ class Play:
             gone = {r[0] for r in rows}
             for job in self.model.jobs.values():
                 check(not (job.status == "running" and job.token in gone), "a lease is called lost that is held:", job)
+                job.is_short = job.is_short or job.token in tokens
         pairs = [(n, self.model.jobs[n].token) for n in names]
         ranges = dict(self.ranges_of(tokens))
         pairs = [p for p in pairs if p[1] not in ranges]

@@ -38,13 +38,16 @@ class Model:
 
     def made(self, name, job):
         check(name not in self.jobs, "a job is made twice:", name)
-        if job.unique:
-            others = [n for n, j in self.jobs.items() if j.unique == job.unique and j.status not in ENDED]
-            check(not others, "a second job has the unique key", job.unique, name, others)
         self.jobs[name] = job
         for need in sorted(job.needs):
             if self.jobs[need].status in ENDED:
                 self.settle_need(name, need)
+        self.is_alone(name)
+
+    def is_alone(self, name):
+        job = self.jobs[name]
+        others = [n for n, j in self.jobs.items() if n != name and job.unique and j.unique == job.unique and j.status not in ENDED]
+        check(not others or job.status in ENDED, "a second job has the unique key", job.unique, name, others)
 
     def known(self, name, unique):
         job = self.jobs.get(name)
@@ -133,8 +136,7 @@ class Model:
         job = self.jobs[name]
         check(job.status in ("dlq", "canceled"), "a job is tried again that is", name, job)
         job.status, job.uncharged, job.batch, job.needs = "queued", job.attempts, None, set()
-        check(not job.unique or not [n for n, j in self.jobs.items() if n != name and j.unique == job.unique and j.status not in ENDED],
-              "a second job has the unique key", name, job)
+        self.is_alone(name)
 
     def discarded(self, name):
         check(self.jobs[name].status == "dlq", "a job is discarded that is not dead:", name, self.jobs[name])
