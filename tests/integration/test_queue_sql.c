@@ -302,7 +302,7 @@ static void claims_do_not_slow_down_under_an_old_snapshot(void)
     static const char round[] = "select count(*) from queue.claim('w#1', null, '{t}', 500, '10 s')";
     static const char chunks[] = "select count(*) from queue.claim_chunks('w#1', null, '{c}', 50, 50, '10 s')";
     static const char walked[] = "select pg_stat_get_xact_tuples_returned('queue.jobs_queued'::regclass) +"
-                                 " pg_stat_get_xact_tuples_returned('queue.chunk_ready_order'::regclass) < 3000";
+                                 " pg_stat_get_xact_tuples_returned('queue.chunk_ready_order'::regclass)";
     static const char keep[] = "select count(set_config('depot_queue.' || l, ((m).heads, clock_timestamp(), interval '1 min', true)::queue.memory::text,"
                                " false)) from unnest('{rows,chunks}'::text[]) l, queue.recall(l) m where (m).heads is not null";
     DEPOT_AUTO(db_disconnect) depot_db *db = as_depot();
@@ -324,9 +324,10 @@ static void claims_do_not_slow_down_under_an_old_snapshot(void)
     is_str(ask_on(db, keep), "2", "where the next claim begins is remembered (for a minute here, whatever the machine does)");
     (void)ask("select queue.enqueue('q', 't')");
     ok_err(depot_db_begin(db, NULL, &err), &err, "a claim after thousands that were taken while the snapshot was held");
+    long before = strtol(ask_on(db, walked), NULL, 10); /* what the server has not added up yet counts too */
     is_str(ask_on(db, round), "500", "finds jobs");
     is_str(ask_on(db, chunks), "50", "and ranges");
-    is_str(ask_on(db, walked), "t", "without walking over what was taken");
+    ok(strtol(ask_on(db, walked), NULL, 10) - before < 3000, "without walking over what was taken");
     (void)ask_on(db, "commit");
     is_str(ask_on(db, round), "1", "what was made last is found at once");
     pgt_do("update queue.jobs set status = 'queued', lease_token = null, locked_at = null, lock_expires_at = null, locked_by = null"
