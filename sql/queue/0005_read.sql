@@ -121,13 +121,33 @@ language sql stable as $$
     from queue.find(job) j
 $$;
 
+-- What waits as rows, by queue. Counted up to a hundred thousand each, as looking at a queue must not cost what is in it; runnable and the
+-- oldest are of those that were counted.
+create function queue.waiting_rows() returns table (queue text, n bigint, due bigint, oldest timestamptz)
+language plpgsql stable set enable_seqscan = off set jit = off as $$
+#variable_conflict use_column
+begin
+    return query
+    with recursive q(queue) as (
+        (select j.queue from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held order by j.queue limit 1)
+        union all
+        select x.* from q cross join lateral (
+            select j.queue from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held and j.queue > q.queue
+            order by j.queue limit 1) x
+    )
+    select q.queue, c.* from q cross join lateral (
+        select count(*), count(*) filter (where w.run_at <= now()), min(w.run_at)
+        from (select j.run_at from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held and j.queue = q.queue
+              limit 100000) w) c;
+end
+$$;
+
 -- One object per queue; counts of final states are over all time.
 create function queue.list_queues() returns json
 language sql stable as $$
     with waiting as (
         select queue, sum(n) as queued, sum(due) as runnable, min(oldest) as oldest
-        from (select queue, count(*) as n, count(*) filter (where run_at <= now()) as due, min(run_at) as oldest
-              from queue.jobs where status = 'queued' and waits_for = 0 and not key_held group by queue
+        from (select * from queue.waiting_rows()
               union all
               select queue, sum(n), coalesce(sum(n) filter (where run_at <= now()), 0), min(run_at) from queue.chunk_ready group by queue
               union all
@@ -169,9 +189,7 @@ language sql stable as $$
         union select x.q ->> 'queue' from json_array_elements(queue.list_queues()) x(q) where of_queue is null
     ), runnable as (
         select queue, sum(n) as n
-        from (select queue, count(*) as n from queue.jobs
-              where status = 'queued' and waits_for = 0 and not key_held and run_at <= now() and (of_queue is null or queue = of_queue)
-              group by queue
+        from (select w.queue, w.due as n from queue.waiting_rows() w where of_queue is null or w.queue = of_queue
               union all
               select queue, sum(n) from queue.chunk_ready where run_at <= now() and (of_queue is null or queue = of_queue) group by queue) b
         group by queue
