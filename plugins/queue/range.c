@@ -103,7 +103,7 @@ void range_set_failed(job *j, const depot_err *err)
 static void pass_over(job *j, answers *a)
 {
     depot_buf_addf(&a->others, "%s{\"outcome\":\"released\",\"place\":%lld}", a->others.len == 0 ? "" : ",",
-                   (long long)(j->first + a->done));
+                   (long long)j->first + (long long)a->done);
     depot_buf_adds(&a->results, a->done == 0 ? "null" : ",null");
     a->done++;
 }
