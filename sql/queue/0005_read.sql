@@ -67,10 +67,10 @@ $$;
 -- Everything that is known to have happened, in order: kind, then what belongs to it.
 create function queue.story(job uuid) returns json
 language sql stable as $$
-    with events(at, place, attempt_no, doc) as (
+    with j as materialized (select * from queue.find(job)), events(at, place, attempt_no, doc) as (
         select j.created_at, 0, 0, json_build_object('kind', 'Enqueued', 'at', queue.iso(j.created_at), 'by', j.enqueued_by,
             'request_id', j.request_id, 'replay_of_job_id', j.replay_of_job_id, 'key', j.job_key)
-        from queue.find(job) j
+        from j
         union all
         select d.created_at, 1, 0, json_build_object('kind', 'PolicyDecision', 'at', queue.iso(d.created_at), 'id', d.id,
             'decision', d.decision, 'reason_code', d.reason_code, 'details_json', d.details_json)
@@ -87,20 +87,20 @@ language sql stable as $$
         from queue.attempts a where a.job_id = job and a.retry_at is not null
         union all
         select j.dlq_at, 4, j.attempts, json_build_object('kind', 'Dead', 'at', queue.iso(j.dlq_at), 'reason_code', j.dlq_reason_code)
-        from queue.find(job) j where j.dlq_at is not null
+        from j where j.dlq_at is not null
         union all
         select j.cancel_requested_at, 4, j.attempts, json_build_object('kind', 'CancelRequested', 'at', queue.iso(j.cancel_requested_at),
             'by', j.canceled_by)
-        from queue.find(job) j where j.cancel_requested_at is not null
+        from j where j.cancel_requested_at is not null
         union all
         select e.at, 4, 0, json_build_object('kind', e.kind, 'at', queue.iso(e.at), 'by', e.actor, 'request_id', e.request_id)
         from queue.events e where e.job_id = job
         union all
         select j.archived_at, 8, 0, json_build_object('kind', 'Archived', 'at', queue.iso(j.archived_at))
-        from queue.find(job) j where j.archived_at is not null
+        from j where j.archived_at is not null
         union all
         select j.updated_at, 5, 0, json_build_object('kind', 'Canceled', 'at', queue.iso(j.updated_at), 'by', j.canceled_by)
-        from queue.find(job) j where j.status = 'canceled'
+        from j where j.status = 'canceled'
         union all
         select l.at, 6, 0, json_build_object('kind', 'LateResult', 'at', queue.iso(l.at), 'outcome', l.outcome,
             'error_code', l.error_code, 'refused_as', 'LEASE_LOST')
