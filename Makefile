@@ -155,6 +155,11 @@ check-plain: ## of the integration tests those that need a build as it is shippe
 	+@$(MAKE) --no-print-directory check-integration INTEGRATION='$(call saying,test-plain: yes)'
 check-faults: all $(helper_bin) ## kill -9 at KILLS=50 random moments of the demo's jobs; SEED=N repeats a run; not part of check
 	@$(tap) -t 900 $(srcdir)/tests/faults/kill50.py; rc=$$?; grep -h '^# seed .*:' build/results/$@/*.tap; exit $$rc
+check-kills: all $(helper_bin) $(bad_so) ## JOBS=100000 with 8 workers and kill -9 of everything for MINUTES=10; SEED=N; not part of check
+	@$(tap) -t 3600 $(srcdir)/tests/faults/kill_many.py; rc=$$?; \
+	grep -hE '^# (SEED|[0-9]+ kills|attempts|effects)' build/results/$@/*.tap; exit $$rc
+check-model: all $(helper_bin) ## the queue against a model for STEPS=20000; SEED=N repeats a run; not part of check
+	@export STEPS=$(or $(STEPS),20000); $(tap) -t 3600 $(srcdir)/tests/integration/test_queue_model.py
 check-install: all ## build outside the tree, install below DESTDIR, a plugin built against what was installed
 	@$(tap) -t 900 $(call scripts,install)
 check-fuzz: $(if $(shell command -v $(FUZZ_CC)),$(fuzz_bin)) ## every fuzzer for 5 s
@@ -287,6 +292,6 @@ help: ## this list
 -include $(patsubst %.o,%.d,$(core_obj) $(main_obj) $(ctl_obj) $(test_obj) $(fuzz_core) $(fuzz_bin:build/fuzz/%=build/fuzz/obj/tests/fuzz/%.o) \
 	$(foreach p,$(PLUGINS),$($(p)_OBJ) $($(p)_test_obj))) $(bad_so:.so=.d)
 FORCE:
-.PHONY: FORCE all check $(stages:%=check-%) check-integration check-faults coverage lint deps demo run bench docs install uninstall dist \
+.PHONY: FORCE all check $(stages:%=check-%) check-integration check-faults check-kills check-model coverage lint deps demo run bench docs install uninstall dist \
 	clean distclean help
 .SECONDARY:

@@ -1,10 +1,11 @@
 /* bulk.c - many jobs in one request: made, made as a batch, or acted upon by a filter. */
 #include <stdio.h>
 #include <string.h>
+#include <time.h>
 
 #include "queue.h"
 
-enum { PIECE = 500 };
+enum { PIECE = 500, TRIES = 100, PAUSE_MS = 20 };
 
 bool route_enqueue_many(depot_ctx *ctx, depot_req *req, depot_err *err)
 {
@@ -96,6 +97,25 @@ static bool next_piece(bulk *b, depot_err *err)
     return true;
 }
 
+/* Jobs that somebody else has at the moment are asked for again, for two seconds; then they are what is left over. */
+static bool every_piece(bulk *b, depot_err *err)
+{
+    for (int tries = 0; b->last[0] != '\0' && b->seen < b->limit && tries < TRIES;) {
+        int64_t before = b->seen;
+        bool    ok = next_piece(b, err);
+        if (!ok && err->code != DEPOT_E_DB_DEADLOCK) {
+            return false;
+        }
+        *err = (depot_err){ 0 };
+        tries = b->seen > before ? 0 : tries + 1;
+        if (tries > 0 && b->last[0] != '\0') {
+            struct timespec pause = { .tv_nsec = PAUSE_MS * 1000000L };
+            (void)nanosleep(&pause, NULL); /* a signal that cuts it short does no harm */
+        }
+    }
+    return true;
+}
+
 bool route_bulk(depot_ctx *ctx, depot_req *req, depot_err *err)
 {
     depot_arena      *arena = depot_req_arena(req);
@@ -110,10 +130,8 @@ bool route_bulk(depot_ctx *ctx, depot_req *req, depot_err *err)
     if (!freeze(&b, err)) {
         return false;
     }
-    while (b.last[0] != '\0' && b.seen < b.limit) {
-        if (!next_piece(&b, err)) {
-            return false;
-        }
+    if (!every_piece(&b, err)) {
+        return false;
     }
     queue_wake();
     return depot_reply_json(req, 200,

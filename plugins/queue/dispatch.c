@@ -13,7 +13,6 @@ enum {
     LUA_PAUSE_MS = 200,
     RESERVE = 16,
     C_AHEAD = 4,       /* times as many as may run, so that they do not wait for a round trip each */
-    CHUNK_JOBS = 1024, /* a chunk has at most as many */
     LINGER_MS = 5,     /* results of ranges wait as long for more of them, while there is work in hand */
     LUA_RANGES = 16,   /* ranges of chunks in workers, taken when half of them are done */
     RANGES_AHEAD = 8   /* times as many ranges of chunks as may run, taken when half of them are done */
@@ -205,7 +204,7 @@ static bool adopt(queue *q, depot_err *err)
 
 /* What goes to the database in one round trip, and what comes back. */
 typedef struct turn_rows {
-    depot_rows *jobs, *chunks, *claimed, *ranges[2]; /* NULL: was not asked */
+    depot_rows *judged, *claimed, *ranges[2]; /* NULL: was not asked */
 } turn_rows;
 
 static bool exchange(queue *q, depot_arena *arena, const finish_batch *results, const wish *w, turn_rows *rows,
@@ -213,8 +212,8 @@ static bool exchange(queue *q, depot_arena *arena, const finish_batch *results, 
 {
     const queue_options                 *o = depot_options(q->ctx);
     DEPOT_AUTO(depot_db_close) depot_db *db = NULL;
-    const depot_val                      job_vals[] = { DEPOT_TEXT(results->jobs.data) },
-                    chunk_vals[] = { DEPOT_TEXT(results->chunks.data) };
+    const depot_val finish_vals[] = { DEPOT_TEXT(results->jobs.len > 0 ? results->jobs.data : NULL),
+                                      DEPOT_TEXT(results->chunks.len > 0 ? results->chunks.data : NULL) };
     const depot_val unpack_vals[] = { DEPOT_TEXT(q->types.queues), DEPOT_TEXT(q->types.all), DEPOT_INT(w->n) };
     const depot_val claim_vals[] = { DEPOT_TEXT(q->worker), DEPOT_TEXT(q->types.queues), DEPOT_TEXT(w->types),
                                      DEPOT_INT(w->n), DEPOT_INT(o->lease) };
@@ -225,9 +224,7 @@ static bool exchange(queue *q, depot_arena *arena, const finish_batch *results, 
         depot_stmt   stmt;
         depot_rows **out;
     } all[] = {
-        /* ranges first: they make the rows of jobs that went on by themselves, and may have ended */
-        { results->chunks.len > 0, { finish_chunks_sql, chunk_vals, DEPOT_N(chunk_vals) }, &rows->chunks },
-        { results->jobs.len > 0, { finish_sql, job_vals, DEPOT_N(job_vals) }, &rows->jobs },
+        { results->n > 0, { finish_sql, finish_vals, DEPOT_N(finish_vals) }, &rows->judged },
         { w->n > 0 && q->is_short, { unpack_sql, unpack_vals, DEPOT_N(unpack_vals) }, &unpacked },
         { w->n > 0, { claim_sql, claim_vals, DEPOT_N(claim_vals) }, &rows->claimed },
         { w->ranges[0] > 0, { claim_chunks_sql, c_vals, DEPOT_N(c_vals) }, &rows->ranges[0] },
@@ -268,7 +265,7 @@ static bool turn(queue *q, bool *out_again, depot_err *err)
         return results.n > 0 && err->code == DEPOT_E_DB ? finish_one_by_one(q, results.n, err) : false;
     }
     if (results.n > 0) {
-        finish_settle(q, results.n, rows.jobs, rows.chunks);
+        finish_settle(q, results.n, rows.judged);
     }
     size_t claimed = rows.claimed == NULL ? 0 : depot_rows_count(rows.claimed), ranges = 0;
     q->is_short = (int64_t)claimed < w.n;

@@ -5,9 +5,7 @@
 
 enum { RESULTS_MAX = 500, RESULTS_BYTES = 4 << 20, RETRY_MS = 200 };
 
-const char finish_sql[] = "select job, token, accepted, status, queue, outcome, 1 as n from queue.finish($1)";
-const char finish_chunks_sql[] =
-    "select chunk as job, outcome <> 'late' as accepted, status, queue, outcome, n from queue.finish_chunks($1)";
+const char finish_sql[] = "select job, accepted, status, queue, outcome, n from queue.finish($1, $2)";
 
 void finish_batch_drop(finish_batch *b)
 {
@@ -86,7 +84,7 @@ static bool judged(queue *q, const depot_rows *rows)
     const queue_options *o = depot_options(q->ctx);
     bool                 any_dead = false;
 
-    for (size_t i = 0; rows != NULL && i < depot_rows_count(rows); i++) {
+    for (size_t i = 0; i < depot_rows_count(rows); i++) {
         bool        accepted = depot_bool(rows, i, "accepted");
         const char *label = accepted ? label_of(rows, i) : "late", *of = depot_text(rows, i, "queue");
         int64_t     n = depot_int(rows, i, "n");
@@ -106,14 +104,14 @@ static bool judged(queue *q, const depot_rows *rows)
     return any_dead;
 }
 
-void finish_settle(queue *q, size_t n, const depot_rows *jobs, const depot_rows *chunks)
+void finish_settle(queue *q, size_t n, const depot_rows *rows)
 {
-    bool dead = judged(q, jobs), dead_too = judged(q, chunks);
+    bool any_dead = judged(q, rows);
 
     for (size_t i = 0; i < n; i++) {
         drop_first(q);
     }
-    if (dead || dead_too) {
+    if (any_dead) {
         care_announce(q);
     }
 }
@@ -127,11 +125,11 @@ static bool send_first(queue *q, depot_err *err)
     const char *text = depot_strf(arena, "[%s]", q->ended.first->result.data);
     bool        is_range = q->ended.first->n > 0;
     pthread_mutex_unlock(&q->lock);
-    if (!depot_sql(q->ctx, arena, is_range ? finish_chunks_sql : finish_sql, DEPOT_VALS(DEPOT_TEXT(text)), &rows,
-                   err)) {
+    if (!depot_sql(q->ctx, arena, finish_sql,
+                   DEPOT_VALS(DEPOT_TEXT(is_range ? NULL : text), DEPOT_TEXT(is_range ? text : NULL)), &rows, err)) {
         return false;
     }
-    finish_settle(q, 1, rows, NULL);
+    finish_settle(q, 1, rows);
     return true;
 }
 

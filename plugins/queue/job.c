@@ -56,9 +56,23 @@ job *job_of_range(const job *range, int64_t place)
     return j;
 }
 
+void job_skip(job *j, int64_t place)
+{
+    if (j->skipped == NULL) {
+        j->skipped = depot_xalloc(CHUNK_JOBS / 8);
+    }
+    j->skipped[place / 64] |= UINT64_C(1) << (place % 64);
+}
+
+bool job_is_skipped(const job *j, int64_t place)
+{
+    return j->skipped != NULL && (j->skipped[place / 64] >> (place % 64) & 1) != 0;
+}
+
 void job_free(job *j)
 {
     depot_buf_free(&j->result);
+    free(j->skipped);
     free(j);
 }
 
@@ -275,7 +289,7 @@ bool job_canceled(const depot_job *seen)
     const job *j = seen->handle;
 
     pthread_mutex_lock(&queue_self.lock);
-    bool canceled = j->is_canceled || j->is_lost;
+    bool canceled = j->is_lost || (j->n > 0 ? job_is_skipped(j, range_place(j, seen->id)) : j->is_canceled);
     pthread_mutex_unlock(&queue_self.lock);
     return canceled;
 }

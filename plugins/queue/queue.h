@@ -7,7 +7,7 @@
 
 #include "depot/svc_queue.h"
 
-enum { ID_SIZE = 37, SERVED_MAX = 16, WORKER_SIZE = 96 };
+enum { ID_SIZE = 37, SERVED_MAX = 16, WORKER_SIZE = 96, CHUNK_JOBS = 1024 /* a chunk has at most as many */ };
 
 /* [plugin queue] */
 typedef struct queue_options {
@@ -75,7 +75,8 @@ typedef struct job {
     int64_t       beat_ms; /* when to extend the lease */
     int64_t       started_us;
     uint64_t      script_id; /* 0: not known yet */
-    depot_buf     result;    /* one object for queue.finish or queue.finish_chunks, once it has ended */
+    depot_buf     result;    /* one object for queue.finish, once it has ended */
+    uint64_t     *skipped;   /* of a range, a bit for each place of the chunk that was canceled; NULL: none */
     const char   *queue, *type, *args;
     char          id[ID_SIZE], token[ID_SIZE];
 } job;
@@ -197,6 +198,9 @@ bool types_assign(queue *q, job *j);
 
 /* job.c */
 job *job_new(const depot_rows *rows, size_t row, bool is_range);
+/* Places of a range that are not to be begun, as somebody has canceled them; q->lock is held. */
+void job_skip(job *j, int64_t place);
+bool job_is_skipped(const job *j, int64_t place);
 void job_free(job *j);
 void job_push(job_list *list, job *j);
 void job_take(job_list *list, job *j);
@@ -232,21 +236,21 @@ void range_add_other(range_answers *a, depot_arena *arena, int64_t place, depot_
 void range_add_result(range_answers *a, const char *text); /* of the next place; NULL: none */
 void range_answer(job *j, const range_answers *a);
 void range_set_id(const job *j, int64_t place, char out[ID_SIZE]);
+int64_t range_place(const job *j, const char *id); /* -1: it is not of that range, or j is none */
 
 /* lua_range.c: in a worker process */
 bool lua_range_run(queue *q, job *j, depot_err *err) DEPOT_MUST_USE;
 void lua_range_stop_beginning(queue *q); /* all that run */
 
 /* finish.c: results to the database */
-extern const char finish_sql[], finish_chunks_sql[]; /* $1: what finish_collect gives */
+extern const char finish_sql[]; /* $1, $2: what finish_collect gives */
 typedef struct finish_batch {
     size_t    n;            /* of `ended`, from its beginning: they stay there until they are settled */
     depot_buf jobs, chunks; /* one JSON array each; empty: there are none of that kind */
 } finish_batch;
 void finish_collect(queue *q, finish_batch *out);
 void finish_batch_drop(finish_batch *b);
-/* The database has judged the first n; rows of either statement, NULL when it was not sent. */
-void finish_settle(queue *q, size_t n, const depot_rows *jobs, const depot_rows *chunks);
+void finish_settle(queue *q, size_t n, const depot_rows *rows); /* the database has judged the first n */
 bool finish_one_by_one(queue *q, size_t n, depot_err *err) DEPOT_MUST_USE;  /* it refuses them as a batch */
 bool finish_all(queue *q, int64_t until_ms, depot_err *err) DEPOT_MUST_USE; /* at the stop: everything that is left */
 

@@ -80,6 +80,22 @@ void range_set_failed(job *j, const depot_err *err, bool draining)
 
 /* ---- running ---- */
 
+/* Somebody has canceled it before it was begun: its row ends so. */
+static void pass_over(const job *j, depot_arena *arena, range_answers *a)
+{
+    range_add_other(a, arena, j->first + a->begun, depot_json_pack(arena, "{s:s}", "outcome", "released"));
+    range_add_result(a, NULL);
+    a->begun++;
+}
+
+static bool is_skipped(queue *q, const job *j, int64_t place)
+{
+    pthread_mutex_lock(&q->lock);
+    bool skipped = job_is_skipped(j, place);
+    pthread_mutex_unlock(&q->lock);
+    return skipped;
+}
+
 static void run_one(job *j, depot_job *seen, depot_arena *arena, const char *text, size_t len, range_answers *a)
 {
     const depot_json *result = NULL;
@@ -104,6 +120,17 @@ void range_set_id(const job *j, int64_t place, char out[ID_SIZE])
 
     memcpy(out, j->id, ID_SIZE);
     (void)snprintf(out + ID_SIZE - 4, 4, "%03x", (last | (unsigned)place) & 0xfff);
+}
+
+int64_t range_place(const job *j, const char *id)
+{
+    const size_t  same = ID_SIZE - 4;
+    unsigned long of = strtoul(j->id + same, NULL, 16), last = strtoul(id + same, NULL, 16);
+    int64_t       place = (int64_t)(last % CHUNK_JOBS);
+    bool          is_in = j->n > 0 && strncmp(j->id, id, same) == 0 && of / CHUNK_JOBS == last / CHUNK_JOBS && place >= j->first &&
+                 place < j->first + j->n;
+
+    return is_in ? place : -1;
 }
 
 static bool goes_on(queue *q, const job *j, const range_answers *a)
@@ -136,7 +163,11 @@ void range_run(depot_ctx *ctx, void *job_ptr)
         for (int i = 0; i < PARSED_AT_A_TIME && a.begun < j->n && (on = goes_on(&queue_self, j, &a)); i++) {
             range_set_id(j, j->first + a.begun, id);
             const char *text = depot_json_item(&at, &len);
-            run_one(j, &seen, arena, text, len, &a);
+            if (is_skipped(&queue_self, j, j->first + a.begun)) {
+                pass_over(j, arena, &a);
+            } else {
+                run_one(j, &seen, arena, text, len, &a);
+            }
         }
     }
     a.busy_us = depot_now_us() - j->started_us;

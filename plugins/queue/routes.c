@@ -98,9 +98,9 @@ static bool cancel(depot_ctx *ctx, depot_req *req, depot_err *err)
     if (status == NULL) {
         return DEPOT_FAIL(err, NOT_FOUND, "there is no job %s", id);
     }
-    if (strcmp(status, "running") == 0) {
-        DEPOT_FAIL(err, CONFLICT, "job %s is running in a range of jobs made in bulk: it cannot be told to end", id);
-        return depot_hint(err, "within about a second it ends, or waits again; then cancel it");
+    if (strcmp(status, "running") == 0 || strcmp(status, "queued") == 0) {
+        DEPOT_FAIL(err, CONFLICT, "job %s passes from hand to hand among jobs made in bulk", id);
+        return depot_hint(err, "cancel it again");
     }
     if (strncmp(status, "cancel", strlen("cancel")) != 0) {
         DEPOT_FAIL(err, CONFLICT, "job %s is %s: it has ended", id, status);

@@ -8,30 +8,56 @@ enum { CANCEL_MS = 1000 };
 
 /* ---- running jobs that are to end ---- */
 
-/* One that was handed out is told to end, once; one that still waits here goes back unbegun, and ends as canceled. */
-static uint64_t mark_canceled(queue *q, const char *id)
+/* Scripts to talk to; 0: none. */
+typedef struct orders {
+    uint64_t cancel, enough;
+} orders;
+
+/* What has not been handed out goes back unbegun, and ends as canceled. A range for scripts goes as a whole, as it would be handed out as
+ * one; of one for C the place is marked. */
+static void take_back(queue *q, int is_lua, const char *id)
 {
-    uint64_t script = 0;
+    for (job *j = q->waiting[is_lua].first, *next; j != NULL; j = next) {
+        next = j->next;
+        int64_t place = range_place(j, id);
+        if (place >= 0 && !is_lua) {
+            job_skip(j, place);
+        } else if (place >= 0 || (j->n == 0 && strcmp(j->id, id) == 0)) {
+            job_take(&q->waiting[is_lua], j);
+            job_set_released(j);
+            job_push(&q->ended, j);
+        }
+    }
+}
+
+/* What runs is told to end, once. Of a range under way in a worker nothing more is begun: it may be what has not been yet. */
+static void mark_running(queue *q, int is_lua, const char *id, orders *out)
+{
+    for (job *j = q->running[is_lua].first; j != NULL; j = j->next) {
+        int64_t place = range_place(j, id);
+        if (place >= 0 && !is_lua) {
+            job_skip(j, place);
+        } else if (place >= 0 && !j->was_told) {
+            j->was_told = true;
+            out->enough = j->script_id;
+        } else if (j->n == 0 && !j->is_canceled && strcmp(j->id, id) == 0) {
+            j->is_canceled = true;
+            out->cancel = j->script_id;
+        }
+    }
+}
+
+static orders mark_canceled(queue *q, const char *id)
+{
+    orders out = { 0 };
 
     pthread_mutex_lock(&q->lock);
     for (int is_lua = 0; is_lua < 2; is_lua++) {
-        for (job *j = q->waiting[is_lua].first, *next; j != NULL; j = next) {
-            next = j->next;
-            if (j->n == 0 && strcmp(j->id, id) == 0) { /* a range's id is that of its chunk's first job */
-                job_take(&q->waiting[is_lua], j);
-                job_set_released(j);
-                job_push(&q->ended, j);
-            }
-        }
-        for (job *j = q->running[is_lua].first; j != NULL; j = j->next) {
-            if (j->n == 0 && !j->is_canceled && strcmp(j->id, id) == 0) {
-                j->is_canceled = true;
-                script = j->script_id;
-            }
-        }
+        take_back(q, is_lua, id);
+        mark_running(q, is_lua, id, &out);
     }
     pthread_mutex_unlock(&q->lock);
-    return script;
+    return out;
 }
 
 static bool is_busy(queue *q)
@@ -59,9 +85,12 @@ bool tend_cancel(queue *q, depot_err *err)
         return depot_wrap(err, "look for running jobs that are to end");
     }
     for (size_t i = 0; i < depot_rows_count(rows); i++) {
-        uint64_t script = mark_canceled(q, depot_text(rows, i, "id"));
-        if (script != 0) {
-            depot_script_cancel(q->ctx, script);
+        orders to = mark_canceled(q, depot_text(rows, i, "id"));
+        if (to.cancel != 0) {
+            depot_script_cancel(q->ctx, to.cancel);
+        }
+        if (to.enough != 0) {
+            depot_script_enough(q->ctx, to.enough);
         }
     }
     return true;

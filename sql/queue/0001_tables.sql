@@ -138,6 +138,9 @@ create type queue.ending as (id uuid, queue text, concurrency_key text, batch_id
 -- A job that a claim may lease.
 create type queue.pick as (id uuid, rank integer, run_at timestamptz, lease interval, queue text, concurrency_key text);
 
+-- Where a claim begins among the waiting jobs of a queue, type and rank (-priority): nothing waits there before (run_at, id). See queue.row_heads.
+create type queue.head as (queue text, job_type text, rank integer, run_at timestamptz, id uuid);
+
 -- Attempts that have ended.
 create table queue.attempts (
     job_id        uuid not null,
@@ -284,7 +287,7 @@ language sql stable as $$
     select t.token, job, 1, t.started_at, t.finished_at, t.status, null, null,
            least(extract(epoch from t.finished_at - t.started_at) * 1000, 2147483647)::integer, t.worker, null
     from (select token, lo, n, started_at, null::timestamptz as finished_at, 'running' as status, worker, '{}'::integer[] as others
-          from queue.chunk_leases where chunk = queue.chunk_of(job)
+          from queue.chunk_leases where chunk = queue.chunk_of(job) and not exists (select from queue.jobs j where j.id = job)
           union all
           select token, lo, n, started_at, finished_at, 'succeeded', worker, others
           from queue.chunk_attempts where chunk = queue.chunk_of(job)) t

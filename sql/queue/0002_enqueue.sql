@@ -190,7 +190,9 @@ language plpgsql volatile as $$
 declare
     was text;
 begin
-    perform queue.single(job);
+    for i in 1 .. 3 loop -- a job of a chunk may be taken, or given back, between one look and the next
+        exit when exists (select from queue.jobs j where j.id = job) or queue.single(job) or queue.single_running(job);
+    end loop;
     select j.status into was from queue.jobs j where j.id = job for no key update;
     if was = 'queued' then
         perform queue.cancel_waiting(array[job], actor);

@@ -27,9 +27,9 @@ begin
     select worker_id into before from queue.dispatchers where instance = of_instance for update;
     if before <> worker then
         select array_agg(id) into lost
-        from (select id from queue.jobs where status = 'running' and locked_by = before
-              and not exists (select from queue.chunk_leases l where l.token = lease_token) for update skip locked) j;
-        perform queue.close_lost(lost, 'the daemon that worked on it was started anew');
+        from (select r.id from queue.jobs r where r.status = 'running' and r.locked_by = before
+                 and not exists (select from queue.chunk_leases l where l.token = r.lease_token) for update skip locked) j;
+        perform queue.after_end(queue.close_lost(lost, 'the daemon that worked on it was started anew'));
         -- ranges may be a million jobs, too many for one statement: whoever reaps closes them bit by bit
         update queue.chunk_leases l set expires_at = '-infinity'
         where l.token in (select o.token from queue.chunk_leases o where o.worker = before for update skip locked);
@@ -86,8 +86,14 @@ language sql volatile as $$
             and not exists (select from queue.policy_decisions d where d.id > (select queue.id_at(clock_timestamp() - interval '1 minute'))
                             and d.decision = 'THROTTLED' and d.details_json ->> 'queue' = q.queue)
           offset 0) p
-    cross join lateral (select j.id from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held
-                          and j.queue = p.queue and j.run_at <= clock_timestamp() order by j.priority desc, j.run_at, j.id limit 1) h
+    cross join lateral (
+        select o.id from (
+            (select j.id, -j.priority as rank, j.run_at from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held
+                and j.queue = p.queue and j.run_at <= clock_timestamp() order by j.priority desc, j.run_at, j.id limit 1)
+            union all
+            (select queue.job_at(r.chunk, r.lo), r.rank, r.run_at from queue.chunk_ready r
+             where r.queue = p.queue and r.run_at <= clock_timestamp() order by r.rank, r.run_at, r.chunk, r.lo limit 1)) o
+        order by o.rank, o.run_at limit 1) h
     cross join lateral (
         select s.running, s.started, case when s.running >= p.max_in_flight then 'IN_FLIGHT_EXCEEDED'
                                                 when s.started >= p.max_attempts_per_minute then 'RETRY_RATE_EXCEEDED' end as reason
@@ -95,6 +101,147 @@ language sql volatile as $$
                      (select coalesce(sum(t.started), 0) from queue.tally t
                       where t.queue = p.queue and t.at > clock_timestamp() - interval '1 minute') as started) s) w
     where w.reason is not null
+$$;
+
+-- ---- where claims begin ----
+--
+-- A claim steps over the groups of what waits (queue, type, rank) by index. As long as somebody holds an old snapshot, all entries of jobs that
+-- were taken since then stay in front of those that wait, and every look walks over them. So where a look finds many of them, the session
+-- remembers where each group begins (queue.head) and the next ones start there, for twenty times as long as that look took, or four times when
+-- there is nothing else to do. What comes before: a job that somebody gave back, one whose producer took more than two seconds to commit, a
+-- group that is new: all of these are found by the next look from the beginning.
+
+create type queue.memory as (heads queue.head[], seen_at timestamptz, took interval, is_busy boolean);
+
+create function queue.recall(lane text) returns queue.memory
+language plpgsql stable as $$
+begin
+    return nullif(current_setting('depot_queue.' || lane, true), '')::queue.memory;
+end
+$$;
+
+create function queue.is_fresh(m queue.memory) returns boolean
+language sql volatile as $$
+    select coalesce(clock_timestamp() < m.seen_at + m.took * case when m.is_busy then 20 else 4 end, false)
+$$;
+
+-- After a look from the beginning that came to `walked` entries.
+create function queue.remember(lane text, heads queue.head[], walked bigint, since timestamptz) returns void
+language plpgsql volatile as $$
+declare
+    many constant integer := 1000;
+    old  queue.memory := queue.recall(lane);
+begin
+    if walked < many + 2 * cardinality(heads) or cardinality(heads) > many then
+        if old is not null then
+            perform set_config('depot_queue.' || lane, '', false);
+        end if;
+        return;
+    end if;
+    heads := heads || array(select h from unnest(old.heads) h where not exists (
+        select from unnest(heads) n where (n.queue, n.job_type, n.rank) = (h.queue, h.job_type, h.rank))); -- empty at the moment
+    perform set_config('depot_queue.' || lane, ((heads, clock_timestamp(), clock_timestamp() - since, true)::queue.memory)::text, false);
+end
+$$;
+
+-- The first that waits of a group, as its head: not later than what somebody may commit yet.
+create function queue.head_at(h queue.head, at timestamptz, id uuid) returns queue.head
+language sql volatile as $$
+    select case when at <= m then (h.queue, h.job_type, h.rank, at, id)::queue.head
+                else (h.queue, h.job_type, h.rank, greatest(h.run_at, m), '00000000-0000-0000-0000-000000000000')::queue.head end
+    from (select clock_timestamp() - interval '2 seconds' as m) x
+$$;
+
+create function queue.row_heads() returns queue.head[]
+language plpgsql volatile set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
+declare
+    since  timestamptz := clock_timestamp();
+    before bigint;
+    heads  queue.head[] := (queue.recall('rows')).heads;
+begin
+    if heads is not null and queue.is_fresh(queue.recall('rows')) then
+        return heads;
+    end if;
+    before := pg_stat_get_xact_tuples_returned('queue.jobs_queued'::regclass);
+    with recursive g as (
+        (select j.queue, j.job_type, -j.priority as rank, j.run_at, j.id from queue.jobs j
+         where j.status = 'queued' and j.waits_for = 0 and not j.key_held order by j.queue, j.job_type, -j.priority, j.run_at, j.id limit 1)
+        union all
+        select x.* from g cross join lateral (
+            select j.queue, j.job_type, -j.priority, j.run_at, j.id from queue.jobs j
+            where j.status = 'queued' and j.waits_for = 0 and not j.key_held and (j.queue, j.job_type, -j.priority) > (g.queue, g.job_type, g.rank)
+            order by j.queue, j.job_type, -j.priority, j.run_at, j.id limit 1) x
+    )
+    select coalesce(array_agg((g.queue, g.job_type, g.rank, g.run_at, g.id)::queue.head), '{}') into heads from g;
+    perform queue.remember('rows', heads, pg_stat_get_xact_tuples_returned('queue.jobs_queued'::regclass) - before, since);
+    return heads;
+end
+$$;
+
+-- After a claim: where the next one begins, if that is remembered at all.
+create function queue.advance_rows(is_busy boolean) returns void
+language plpgsql volatile set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
+declare
+    m queue.memory := queue.recall('rows');
+begin
+    if m.heads is null then
+        return;
+    end if;
+    m.heads := array(
+        select queue.head_at(h, n.run_at, n.id)
+        from unnest(m.heads) h left join lateral (
+            select j.run_at, j.id from queue.jobs j
+            where j.status = 'queued' and j.waits_for = 0 and not j.key_held and j.queue = h.queue and j.job_type = h.job_type
+              and -j.priority = h.rank and (j.run_at, j.id) >= (h.run_at, h.id) order by j.run_at, j.id limit 1) n on true);
+    m.is_busy := advance_rows.is_busy;
+    perform set_config('depot_queue.rows', m::text, false);
+end
+$$;
+
+-- As queue.row_heads, of ranges that wait.
+create function queue.chunk_heads() returns queue.head[]
+language plpgsql volatile set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
+declare
+    since  timestamptz := clock_timestamp();
+    before bigint;
+    heads  queue.head[] := (queue.recall('chunks')).heads;
+begin
+    if heads is not null and queue.is_fresh(queue.recall('chunks')) then
+        return heads;
+    end if;
+    before := pg_stat_get_xact_tuples_returned('queue.chunk_ready_order'::regclass);
+    with recursive g as (
+        (select r.queue, r.job_type, r.rank, r.run_at, r.chunk from queue.chunk_ready r
+         order by r.queue, r.job_type, r.rank, r.run_at, r.chunk, r.lo limit 1)
+        union all
+        select x.* from g cross join lateral (
+            select r.queue, r.job_type, r.rank, r.run_at, r.chunk from queue.chunk_ready r
+            where (r.queue, r.job_type, r.rank) > (g.queue, g.job_type, g.rank)
+            order by r.queue, r.job_type, r.rank, r.run_at, r.chunk, r.lo limit 1) x
+    )
+    select coalesce(array_agg((g.queue, g.job_type, g.rank, g.run_at, g.chunk)::queue.head), '{}') into heads from g;
+    perform queue.remember('chunks', heads, pg_stat_get_xact_tuples_returned('queue.chunk_ready_order'::regclass) - before, since);
+    return heads;
+end
+$$;
+
+create function queue.advance_chunks(is_busy boolean) returns void
+language plpgsql volatile set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
+declare
+    m queue.memory := queue.recall('chunks');
+begin
+    if m.heads is null then
+        return;
+    end if;
+    m.heads := array(
+        select queue.head_at(h, n.run_at, n.chunk)
+        from unnest(m.heads) h left join lateral (
+            select r.run_at, r.chunk from queue.chunk_ready r
+            where r.queue = h.queue and r.job_type = h.job_type and r.rank = h.rank and (r.run_at, r.chunk) >= (h.run_at, h.id)
+            order by r.run_at, r.chunk, r.lo limit 1) n on true);
+    m.is_busy := advance_chunks.is_busy;
+    perform set_config('depot_queue.chunks', m::text, false);
+end
 $$;
 
 -- Up to n jobs that are due, by priority and time, each with a lease of its own. queues: null means all. types: names and
@@ -115,25 +262,18 @@ declare
     picks     queue.pick[];
     started   bigint;
     ceiling   integer;
+    heads     queue.head[];
     moment    timestamptz; -- a value, as an index is not asked for what changes while it is read
 begin
     perform queue.tend();
     select b.queues, b.left_over into limited, budget from queue.budgets(claim.queues, n) b;
     ceiling := queue.best_chunk(claim.queues, names, patterns, limited, budget);
     rates := queue.lock_limits(claim.queues);
+    heads := queue.row_heads();
     moment := clock_timestamp();
-    with recursive groups(queue, job_type, rank) as (
-        (select j.queue, j.job_type, -j.priority from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held
-         order by j.queue, j.job_type, -j.priority limit 1)
-        union all
-        select x.* from groups g cross join lateral (
-            select j.queue, j.job_type, -j.priority from queue.jobs j
-            where j.status = 'queued' and j.waits_for = 0 and not j.key_held
-              and (j.queue, j.job_type, -j.priority) > (g.queue, g.job_type, g.rank)
-            order by j.queue, j.job_type, -j.priority limit 1) x
-    ), open as materialized (
+    with open as materialized (
         select g.*, least(n, coalesce(b.budget, n)) as budget, coalesce(p.lease_ms * interval '1 millisecond', lease) as lease
-        from groups g
+        from unnest(heads) g
         left join queue.queue_policies p on p.queue = g.queue
         left join unnest(limited, budget) b(queue, budget) on b.queue = g.queue
         where (claim.queues is null or g.queue = any (claim.queues)) and not coalesce(p.paused, false)
@@ -143,7 +283,7 @@ begin
         from open o cross join lateral (
             select d.id, d.run_at, d.concurrency_key from queue.jobs d
             where d.status = 'queued' and d.waits_for = 0 and not d.key_held and d.queue = o.queue and d.job_type = o.job_type
-              and -d.priority = o.rank and d.run_at <= moment
+              and -d.priority = o.rank and (d.run_at, d.id) >= (o.run_at, o.id) and d.run_at <= moment
             order by d.run_at, d.id limit least(o.budget, case when rates is not null then queue.tokens_left(rates, o.queue, o.job_type) end)
             for update skip locked) j
     ), chosen as (
@@ -181,6 +321,7 @@ begin
            (extract(epoch from l.lease) * 1000)::bigint, coalesce(l.timeout_ms, p.timeout_ms)
     from leased l left join queue.queue_policies p on p.queue = l.queue order by l.rank, l.run_at, l.id;
     get diagnostics started = row_count;
+    perform queue.advance_rows(started = n);
     if limited is not null and started < n then
         perform queue.note_throttled(limited);
     end if;
@@ -200,7 +341,9 @@ create function queue.held(worker text, lease interval)
 language sql stable as $$
     select j.id, j.lease_token, j.queue, j.job_type, j.payload_json, j.attempts, j.max_attempts,
            coalesce(p.lease_ms, (extract(epoch from lease) * 1000)::bigint), coalesce(j.timeout_ms, p.timeout_ms)
-    from queue.jobs j left join queue.queue_policies p on p.queue = j.queue where j.status = 'running' and j.locked_by = worker
+    from queue.jobs j left join queue.queue_policies p on p.queue = j.queue
+    where j.status = 'running' and j.locked_by = worker
+      and not exists (select from queue.chunk_leases l where l.token = j.lease_token) -- it belongs to a range, which is one of held_chunks
 $$;
 
 -- Extends the leases; returns the jobs whose lease is lost. What a job holds in a transaction (queue.hold) is extended too: its lease
@@ -220,8 +363,8 @@ begin
 end
 $$;
 
--- Attempts whose worker is gone: closed as WORKER_LOST. Their rows must be locked by the caller.
-create function queue.close_lost(lost uuid[], why text, charged boolean default true) returns void
+-- Attempts whose worker is gone: closed as WORKER_LOST. Their rows must be locked by the caller, who tells queue.after_end what ended.
+create function queue.close_lost(lost uuid[], why text, charged boolean default true) returns queue.ending[]
 language plpgsql volatile as $$
 declare
     ended queue.ending[];
@@ -255,7 +398,7 @@ begin
         returning j.id, j.queue, j.concurrency_key, j.batch_id, j.status
     )
     select array_agg((m.id, m.queue, m.concurrency_key, m.batch_id, m.status)::queue.ending order by m.id) into ended from moved m;
-    perform queue.after_end(ended);
+    return ended;
 end
 $$;
 
@@ -276,17 +419,17 @@ declare
     few    constant integer := 8;
     ids    uuid[];
     ranges uuid[];
+    ended  queue.ending[];
     n      bigint := 0;
 begin
     if in_touch >= grace then
         ranges := array(select l.token from queue.chunk_leases l where l.expires_at < clock_timestamp() limit few for update skip locked);
-        n := queue.lose_chunks(ranges, 'its lease ran out: the worker that held it is gone');
+        select l.lost, l.ended into n, ended from queue.lose_chunks(ranges, 'its lease ran out: the worker that held it is gone') l;
         select array_agg(id) into ids
-        from (select id from queue.jobs where status = 'running' and lock_expires_at < clock_timestamp()
-                -- those that went on when their range ended: not while somebody holds the range's lease
-                and not exists (select from queue.chunk_leases l where l.token = lease_token)
-              order by lock_expires_at limit most for update skip locked) j;
-        perform queue.close_lost(ids, 'its lease ran out: the worker that held it is gone');
+        from (select r.id from queue.jobs r where r.status = 'running' and r.lock_expires_at < clock_timestamp()
+                 and (select l.token from queue.chunk_leases l where l.token = r.lease_token) is null -- else its range's lease is what counts
+              order by r.lock_expires_at limit most for update skip locked) j;
+        perform queue.after_end(ended || queue.close_lost(ids, 'its lease ran out: the worker that held it is gone'));
     end if;
     update queue.dispatchers set seen_at = now() where worker_id = worker;
     if pg_try_advisory_xact_lock(7233176823642) then

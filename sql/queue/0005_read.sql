@@ -71,10 +71,10 @@ $$;
 -- Everything that is known to have happened, in order: kind, then what belongs to it.
 create function queue.story(job uuid) returns json
 language sql stable as $$
-    with events(at, place, attempt_no, doc) as (
+    with j as materialized (select * from queue.find(job)), events(at, place, attempt_no, doc) as (
         select j.created_at, 0, 0, json_build_object('kind', 'Enqueued', 'at', queue.iso(j.created_at), 'by', j.enqueued_by,
             'request_id', j.request_id, 'replay_of_job_id', j.replay_of_job_id, 'key', j.job_key, 'encrypted_with', queue.key_of(j.payload_json))
-        from queue.find(job) j
+        from j
         union all
         select d.created_at, 1, 0, json_build_object('kind', 'PolicyDecision', 'at', queue.iso(d.created_at), 'id', d.id,
             'decision', d.decision, 'reason_code', d.reason_code, 'details_json', d.details_json)
@@ -101,20 +101,20 @@ language sql stable as $$
         from queue.attempts a where a.job_id = job and a.retry_at is not null
         union all
         select j.dlq_at, 4, j.attempts, json_build_object('kind', 'Dead', 'at', queue.iso(j.dlq_at), 'reason_code', j.dlq_reason_code)
-        from queue.find(job) j where j.dlq_at is not null
+        from j where j.dlq_at is not null
         union all
         select j.cancel_requested_at, 4, j.attempts, json_build_object('kind', 'CancelRequested', 'at', queue.iso(j.cancel_requested_at),
             'by', j.canceled_by)
-        from queue.find(job) j where j.cancel_requested_at is not null
+        from j where j.cancel_requested_at is not null
         union all
         select e.at, 4, 0, json_build_object('kind', e.kind, 'at', queue.iso(e.at), 'by', e.actor, 'request_id', e.request_id)
         from queue.events e where e.job_id = job
         union all
         select j.archived_at, 8, 0, json_build_object('kind', 'Archived', 'at', queue.iso(j.archived_at))
-        from queue.find(job) j where j.archived_at is not null
+        from j where j.archived_at is not null
         union all
         select j.updated_at, 5, 0, json_build_object('kind', 'Canceled', 'at', queue.iso(j.updated_at), 'by', j.canceled_by)
-        from queue.find(job) j where j.status = 'canceled'
+        from j where j.status = 'canceled'
         union all
         select l.at, 6, 0, json_build_object('kind', 'LateResult', 'at', queue.iso(l.at), 'outcome', l.outcome,
             'error_code', l.error_code, 'refused_as', 'LEASE_LOST')
@@ -136,13 +136,33 @@ language sql stable as $$
     from queue.find(job) j
 $$;
 
+-- What waits as rows, by queue. Counted up to a hundred thousand each, as looking at a queue must not cost what is in it; runnable and the
+-- oldest are of those that were counted.
+create function queue.waiting_rows() returns table (queue text, n bigint, due bigint, oldest timestamptz)
+language plpgsql stable set enable_seqscan = off set jit = off as $$
+#variable_conflict use_column
+begin
+    return query
+    with recursive q(queue) as (
+        (select j.queue from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held order by j.queue limit 1)
+        union all
+        select x.* from q cross join lateral (
+            select j.queue from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held and j.queue > q.queue
+            order by j.queue limit 1) x
+    )
+    select q.queue, c.* from q cross join lateral (
+        select count(*), count(*) filter (where w.run_at <= now()), min(w.run_at)
+        from (select j.run_at from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held and j.queue = q.queue
+              limit 100000) w) c;
+end
+$$;
+
 -- One object per queue; counts of final states are over all time.
 create function queue.list_queues() returns json
 language sql stable as $$
     with waiting as (
         select queue, sum(n) as queued, sum(due) as runnable, min(oldest) as oldest
-        from (select queue, count(*) as n, count(*) filter (where run_at <= now()) as due, min(run_at) as oldest
-              from queue.jobs where status = 'queued' and waits_for = 0 and not key_held group by queue
+        from (select * from queue.waiting_rows()
               union all
               select queue, sum(n), coalesce(sum(n) filter (where run_at <= now()), 0), min(run_at) from queue.chunk_ready group by queue
               union all
@@ -184,9 +204,7 @@ language sql stable as $$
         union select x.q ->> 'queue' from json_array_elements(queue.list_queues()) x(q) where of_queue is null
     ), runnable as (
         select queue, sum(n) as n
-        from (select queue, count(*) as n from queue.jobs
-              where status = 'queued' and waits_for = 0 and not key_held and run_at <= now() and (of_queue is null or queue = of_queue)
-              group by queue
+        from (select w.queue, w.due as n from queue.waiting_rows() w where of_queue is null or w.queue = of_queue
               union all
               select queue, sum(n) from queue.chunk_ready where run_at <= now() and (of_queue is null or queue = of_queue) group by queue) b
         group by queue

@@ -71,20 +71,15 @@ $$;
 -- called for each claim: its plans are kept, those of SQL functions are made anew each time. rated: as in take_ranges.
 create function queue.best_chunk(of_queues text[], names text[], patterns text[], limited text[], budget integer[],
                                  rated boolean default null) returns integer
-language plpgsql stable set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
+language plpgsql volatile set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
+declare
+    heads queue.head[] := queue.chunk_heads();
 begin
-    if not exists (select from queue.chunk_ready) then
+    if heads = '{}' then
         return null;
     end if;
     return (
-        with recursive groups(queue, job_type, rank) as (
-            (select r.queue, r.job_type, r.rank from queue.chunk_ready r order by r.queue, r.job_type, r.rank limit 1)
-            union all
-            select x.* from groups g cross join lateral (
-                select r.queue, r.job_type, r.rank from queue.chunk_ready r
-                where (r.queue, r.job_type, r.rank) > (g.queue, g.job_type, g.rank) order by r.queue, r.job_type, r.rank limit 1) x
-        )
-        select min(g.rank) from groups g
+        select min(g.rank) from unnest(heads) g
         left join queue.queue_policies p on p.queue = g.queue
         left join unnest(limited, budget) b(queue, left_over) on b.queue = g.queue
         where (of_queues is null or g.queue = any (of_queues)) and not coalesce(p.paused, false) and coalesce(b.left_over, 1) > 0
@@ -93,7 +88,7 @@ begin
           and not exists (select from queue.limits l where ((l.on_kind = 'queue' and l.on_name = g.queue)
                                                             or (l.on_kind = 'type' and l.on_name = g.job_type)) and queue.tokens_now(l, '') < 1)
           and exists (select from queue.chunk_ready d where d.queue = g.queue and d.job_type = g.job_type and d.rank = g.rank
-                      and d.run_at <= clock_timestamp()));
+                      and (d.run_at, d.chunk) >= (g.run_at, g.id) and d.run_at <= clock_timestamp()));
 end
 $$;
 
@@ -108,34 +103,30 @@ declare
     patterns text[] := array(select queue.glob_like(t) from unnest(types) t where t ~ '[*?]');
     limited  text[];
     budget   integer[];
+    heads    queue.head[] := queue.chunk_heads();
     best     integer;
+    taken    bigint;
     moment   timestamptz;
 begin
-    if not exists (select from queue.chunk_ready) then
+    if heads = '{}' then
         return;
     end if;
     select b.queues, b.left_over into limited, budget from queue.budgets(of_queues, least(jobs, 2147483647)::integer) b;
     best := queue.best_chunk(of_queues, names, patterns, limited, budget, rated);
     moment := clock_timestamp();
     return query
-    with recursive groups(queue, job_type) as (
-        (select r.queue, r.job_type from queue.chunk_ready r order by r.queue, r.job_type limit 1)
-        union all
-        select x.* from groups g cross join lateral (
-            select r.queue, r.job_type from queue.chunk_ready r
-            where (r.queue, r.job_type) > (g.queue, g.job_type) order by r.queue, r.job_type limit 1) x
-    ), open as materialized (
+    with open as materialized (
         select g.*, coalesce(b.budget, jobs) as budget
-        from groups g
+        from unnest(heads) g
         left join queue.queue_policies p on p.queue = g.queue
         left join unnest(limited, budget) b(queue, budget) on b.queue = g.queue
-        where (of_queues is null or g.queue = any (of_queues)) and not coalesce(p.paused, false) and coalesce(b.budget, 1) > 0
+        where g.rank = best and (of_queues is null or g.queue = any (of_queues)) and not coalesce(p.paused, false) and coalesce(b.budget, 1) > 0
           and (g.job_type = any (names) or g.job_type like any (patterns))
           and (rated is null or rated = queue.is_rated(g.queue, g.job_type))
     ), due as materialized (
         select d.*, o.budget from open o cross join lateral (
             select r.chunk, r.lo, r.n, r.queue, r.run_at from queue.chunk_ready r
-            where r.queue = o.queue and r.job_type = o.job_type and r.rank = best and r.run_at <= moment
+            where r.queue = o.queue and r.job_type = o.job_type and r.rank = best and (r.run_at, r.chunk) >= (o.run_at, o.id) and r.run_at <= moment
             order by r.run_at, r.chunk, r.lo limit ranges for update skip locked) d
     ), placed as (
         select d.*, row_number() over w as place, sum(d.n) over w - d.n as before,
@@ -155,6 +146,8 @@ begin
     -- from what was written, not from what was chosen: a range that somebody split since this statement began is locked by us in
     -- its new shape and not found in its old one
     select * from whole union all select * from part;
+    get diagnostics taken = row_count;
+    perform queue.advance_chunks(taken = ranges);
 end
 $$;
 
@@ -183,22 +176,16 @@ end
 $$;
 
 -- Due rows of a queue and type that rank no worse than `rank`; at most `most`. Steps over their ranks, so that what is for later costs nothing.
-create function queue.rows_due(of_queue text, of_type text, worst integer, most integer) returns bigint
+create function queue.rows_due(heads queue.head[], of_queue text, of_type text, worst integer, most integer) returns bigint
 language plpgsql stable set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
 begin
     return (
-        with recursive ranks(rank) as (
-            (select -j.priority from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held
-             and j.queue = of_queue and j.job_type = of_type and -j.priority <= worst order by -j.priority limit 1)
-            union all
-            select x.* from ranks r cross join lateral (
-                select -j.priority from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held
-                and j.queue = of_queue and j.job_type = of_type and -j.priority > r.rank and -j.priority <= worst order by -j.priority limit 1) x
-        )
         select count(*) from (
-            select from ranks r cross join lateral (
+            select from unnest(heads) r cross join lateral (
                 select from queue.jobs j where j.status = 'queued' and j.waits_for = 0 and not j.key_held and j.queue = of_queue
-                and j.job_type = of_type and -j.priority = r.rank and j.run_at <= clock_timestamp() limit most) d limit most) c);
+                and j.job_type = of_type and -j.priority = r.rank and (j.run_at, j.id) >= (r.run_at, r.id)
+                and j.run_at <= clock_timestamp() limit most) d
+            where r.queue = of_queue and r.job_type = of_type and r.rank <= worst limit most) c);
 end
 $$;
 
@@ -233,30 +220,30 @@ language plpgsql volatile set enable_seqscan = off set enable_bitmapscan = off s
 declare
     names    text[] := array(select t from unnest(types) t where t !~ '[*?]');
     patterns text[] := array(select queue.glob_like(t) from unnest(types) t where t ~ '[*?]');
+    chunks   queue.head[];
+    rows     queue.head[];
     waiting  record; -- a queue, a type, the best rank of its due chunks
     wanted   bigint;
     moved    bigint := 0;
 begin
-    if not exists (select from queue.limits r where r.on_kind <> 'key') or not exists (select from queue.chunk_ready) then
+    if not exists (select from queue.limits r where r.on_kind <> 'key') then
         return 0;
     end if;
+    chunks := queue.chunk_heads();
+    if chunks = '{}' then
+        return 0;
+    end if;
+    rows := queue.row_heads();
     perform queue.budgets(of_queues, jobs); -- locks all policies, in order: not one after the other as the queues come
     for waiting in
-        with recursive groups(queue, job_type, rank) as (
-            (select r.queue, r.job_type, r.rank from queue.chunk_ready r order by r.queue, r.job_type, r.rank limit 1)
-            union all
-            select x.* from groups g cross join lateral (
-                select r.queue, r.job_type, r.rank from queue.chunk_ready r
-                where (r.queue, r.job_type, r.rank) > (g.queue, g.job_type, g.rank) order by r.queue, r.job_type, r.rank limit 1) x
-        )
-        select g.queue, g.job_type, min(g.rank) as rank from groups g
+        select g.queue, g.job_type, min(g.rank) as rank from unnest(chunks) g
         where (of_queues is null or g.queue = any (of_queues)) and (g.job_type = any (names) or g.job_type like any (patterns))
           and queue.is_rated(g.queue, g.job_type)
           and exists (select from queue.chunk_ready d where d.queue = g.queue and d.job_type = g.job_type and d.rank = g.rank
-                      and d.run_at <= clock_timestamp())
+                      and (d.run_at, d.chunk) >= (g.run_at, g.id) and d.run_at <= clock_timestamp())
         group by g.queue, g.job_type order by g.queue, g.job_type
     loop
-        wanted := jobs - queue.rows_due(waiting.queue, waiting.job_type, waiting.rank, jobs);
+        wanted := jobs - queue.rows_due(rows, waiting.queue, waiting.job_type, waiting.rank, jobs);
         if wanted > 0 then
             moved := moved + queue.unpack_some(array[waiting.queue], array[waiting.job_type], wanted::integer);
         end if;
@@ -293,7 +280,7 @@ $$;
 
 -- ---- ending ----
 
--- Jobs of a lease become rows that run under its token, so that whatever ends an attempt of a row ends theirs.
+-- Jobs of a lease become rows that run under its token, so that whatever ends an attempt of a row ends theirs. Some may be rows already.
 create function queue.single_out(l queue.chunk_leases, places integer[]) returns void
 language sql volatile as $$
     insert into queue.jobs (id, queue, job_type, payload_json, run_at, status, priority, max_attempts, attempts, lease_token, locked_at, locked_by,
@@ -301,7 +288,7 @@ language sql volatile as $$
     select queue.job_at(c.id, e.place::integer - 1), c.queue, c.job_type, e.value, c.run_at, 'running', c.priority, c.max_attempts, 1, l.token,
            l.started_at, l.worker, l.expires_at, c.enqueued_by, c.request_id, queue.id_time(c.id), clock_timestamp()
     from queue.chunks c cross join lateral json_array_elements(c.args) with ordinality e(value, place)
-    where c.id = l.chunk and e.place - 1 = any (places)
+    where c.id = l.chunk and e.place - 1 = any (places) on conflict (id) do nothing
 $$;
 
 -- The lease as it was, which is none any more; null: it was none. Jobs that are cut off may hold it in transactions that have not ended yet,
@@ -321,102 +308,154 @@ begin
 end
 $$;
 
--- results: [{token, chunk, busy_us, results, others, going, released, lost}], one for each lease. results: an array of what handlers
--- returned, or null when none did. others: [{at, outcome …}], at: its place, the rest as in queue.finish. going: [place] that run on by
--- themselves: rows under the lease's token from here on. released: [{lo, n}] that were never begun. All that is in none of them has
--- succeeded. lost: why nothing is known of any of them. Gives, for each lease, how many jobs came to which end; `late` when the lease was
--- lost, `known` when this result had been accepted before and the answer was lost.
-create function queue.finish_chunks(results jsonb) returns table (token uuid, chunk uuid, queue text, outcome text, status text, n bigint)
-language plpgsql volatile set jit = off as $$
-#variable_conflict use_column
+-- A job that runs in a range becomes a row beside it, so that a cancel can be written down. Its attempt ends with the range's. False: it does
+-- not run in one.
+create function queue.single_running(job uuid) returns boolean
+language plpgsql volatile as $$
 declare
-    r      record;
-    l      queue.chunk_leases;
-    others integer[];
-    going  integer[];
-    back   integer[];
-    well   bigint;
-    known  boolean; -- accepted before, and the answer was lost
+    l queue.chunk_leases;
 begin
-    for r in select * from jsonb_to_recordset(results) as x(token uuid, chunk uuid, busy_us bigint, results json, others jsonb, going jsonb,
-                                                            released jsonb, lost text) loop
-        l := queue.end_lease(r.token, r.others is null and r.going is null and r.lost is null);
-        if l.token is null then
-            known := exists (select from queue.chunk_attempts a where a.chunk = r.chunk and a.token = r.token)
-                     or (r.lost is not null and exists (select from queue.attempts t where t.job_id = r.chunk and t.token = r.token));
-            insert into queue.late_results (job_id, token, outcome) select r.chunk, r.token, 'chunk' where not known and r.busy_us > 0;
-            return query select r.token, r.chunk, null::text, case when known then 'known' else 'late' end, null::text, 1::bigint;
-            continue;
-        end if;
-        if r.lost is not null then
-            perform queue.lose_lease(l, r.lost);
-            return query select l.token, l.chunk, l.queue, 'failed', j.status, count(*)
-                         from generate_series(l.lo, l.lo + l.n - 1) p join queue.jobs j on j.id = queue.job_at(l.chunk, p) group by j.status;
-            continue;
-        end if;
-        others := coalesce(array(select (o ->> 'at')::integer from jsonb_array_elements(r.others) o), '{}');
-        going := coalesce(array(select g::integer from jsonb_array_elements_text(r.going) g), '{}');
-        back := coalesce(array(select generate_series(g.lo, g.lo + g.n - 1) from jsonb_to_recordset(r.released) as g(lo integer, n integer)), '{}');
-        if others <> '{}' or going <> '{}' then
-            perform queue.single_out(l, others || going);
-        end if;
-        if r.released is not null then
-            insert into queue.chunk_ready (chunk, lo, n, queue, job_type, rank, run_at)
-            select l.chunk, g.lo, g.n, l.queue, c.job_type, -c.priority, c.run_at
-            from jsonb_to_recordset(r.released) as g(lo integer, n integer), queue.chunks c where c.id = l.chunk;
-        end if;
-        if l.n > cardinality(back) then
-            insert into queue.chunk_attempts (chunk, lo, n, token, worker, started_at, finished_at, others, results)
-            select l.chunk, l.lo, l.n, l.token, l.worker, l.started_at, clock_timestamp(), others || going || back, r.results;
-        end if;
-        well := l.n - cardinality(others || going || back);
-        insert into queue.tally (queue, started, succeeded, latency_ms) values (l.queue, -cardinality(back), well, coalesce(r.busy_us, 0) / 1000);
-        return query select * from (values (l.token, l.chunk, l.queue, 'succeeded', 'succeeded', well),
-                                           (l.token, l.chunk, l.queue, 'released', 'queued', cardinality(back)::bigint)) v(a, b, c, d, e, m)
-                     where v.m > 0;
-        continue when others = '{}';
-        return query
-        select l.token, l.chunk, l.queue, f.outcome, f.status, count(*)
-        from queue.finish((select jsonb_agg(o || jsonb_build_object('job', queue.job_at(l.chunk, (o ->> 'at')::integer), 'token', l.token))
-                           from jsonb_array_elements(r.others) o)) f
-        group by f.outcome, f.status;
-    end loop;
+    select * into l from queue.chunk_leases o
+    where o.chunk = queue.chunk_of(job) and queue.place_of(job) between o.lo and o.lo + o.n - 1 for no key update;
+    if l.token is null then
+        return false;
+    end if;
+    perform queue.single_out(l, array[queue.place_of(job)]);
+    return true;
 end
 $$;
 
--- Leases whose worker is gone, ended by the caller. Every job of them becomes a row, so that each is leased by itself from here on
--- and one that kills its worker is found. It is charged when it was the only one of its lease: of several nobody can say which it was.
-create function queue.lose_lease(l queue.chunk_leases, why text) returns void
+-- Places of a lease that are rows already, as somebody has canceled them; of a lease of no jobs none.
+create function queue.singled(l queue.chunk_leases) returns integer[]
+language plpgsql stable as $$
+begin
+    return array(select queue.place_of(j.id) from queue.jobs j
+                 where l.n > 0 and j.id >= queue.job_at(l.chunk, l.lo) and j.id <= queue.job_at(l.chunk, l.lo + l.n - 1));
+end
+$$;
+
+-- How many jobs of a lease came to which end; `late` when the lease was lost, `known` when this result had been accepted before and the
+-- answer was lost.
+create type queue.range_end as (token uuid, chunk uuid, queue text, outcome text, status text, n bigint);
+
+-- What a range says of a lease that was held, written down; members as in queue.settle_ranges. single: what is left to say of jobs that are
+-- rows, for queue.settle.
+create function queue.settle_range(l queue.chunk_leases, busy_us bigint, results json, told jsonb, going integer[], released jsonb,
+                                   out single jsonb, out given bigint, out succeeded bigint)
+language plpgsql volatile set jit = off as $$
+declare
+    asked integer[] := queue.singled(l);
+    rows  integer[] := '{}';
+    back  integer[] := '{}';
+begin
+    single := '[]';
+    if asked <> '{}' or told <> '[]' or going <> '{}' or released <> '[]' then
+        rows := array(select unnest(asked || going) union select (o ->> 'at')::integer from jsonb_array_elements(told) o);
+        perform queue.single_out(l, rows);
+        back := array(select p from jsonb_to_recordset(released) as g(lo integer, n integer), generate_series(g.lo, g.lo + g.n - 1) p);
+        single := (select coalesce(jsonb_agg(o || jsonb_build_object('job', queue.job_at(l.chunk, (o ->> 'at')::integer), 'token', l.token)), '[]')
+                   from jsonb_array_elements(told) o)
+               || (select coalesce(jsonb_agg(jsonb_build_object('job', queue.job_at(l.chunk, p), 'token', l.token, 'outcome',
+                                       case when p = any (back) then 'released' else 'succeeded' end, 'result', results -> (p - l.lo))), '[]')
+                   from unnest(asked) p
+                   where p <> all (going) and not exists (select from jsonb_array_elements(told) o where (o ->> 'at')::integer = p));
+        back := array(select b from unnest(back) b where b <> all (asked)); -- those that are to end do not wait again
+        insert into queue.chunk_ready (chunk, lo, n, queue, job_type, rank, run_at)
+        select l.chunk, min(b.place), count(*), l.queue, c.job_type, -c.priority, c.run_at
+        from (select place, place - row_number() over (order by place) as island from unnest(back) place) b join queue.chunks c on c.id = l.chunk
+        group by b.island, c.job_type, c.priority, c.run_at;
+    end if;
+    given := cardinality(back);
+    succeeded := l.n - given - cardinality(rows);
+    if l.n > given then
+        insert into queue.chunk_attempts (chunk, lo, n, token, worker, started_at, finished_at, others, results)
+        values (l.chunk, l.lo, l.n, l.token, l.worker, l.started_at, clock_timestamp(), rows || back, results);
+    end if;
+    insert into queue.tally (queue, started, succeeded, latency_ms) values (l.queue, -given, succeeded, coalesce(busy_us, 0) / 1000);
+end
+$$;
+
+-- Nobody knows which jobs of a lease have ended: in the words of queue.settle. As in queue.lose_chunks.
+create function queue.settle_lost(l queue.chunk_leases, why text) returns jsonb
 language plpgsql volatile as $$
 begin
     perform queue.single_out(l, array(select generate_series(l.lo, l.lo + l.n - 1)));
-    perform queue.close_lost(array(select queue.job_at(l.chunk, p) from generate_series(l.lo, l.lo + l.n - 1) p), why, l.n = 1);
+    return (select jsonb_agg(jsonb_build_object('job', queue.job_at(l.chunk, p), 'token', l.token, 'outcome', 'failed', 'code', 'WORKER_LOST',
+                                                'message', why, 'uncharged', l.n > 1))
+            from generate_series(l.lo, l.lo + l.n - 1) p);
 end
 $$;
 
-create function queue.lose_chunks(tokens uuid[], why text) returns bigint
+-- ranges: [{token, chunk, busy_us, results, others, going, released, lost}], one for each lease. results: an array of what handlers
+-- returned, or null when none did. others: [{at, outcome …}], at: its place, the rest as in queue.finish. going: [place] that run on by
+-- themselves: rows under the lease's token from here on. released: [{lo, n}] that were never begun. All that is in none of them has
+-- succeeded. lost: why nothing is known of any of them.
+create function queue.settle_ranges(ranges jsonb, out ends queue.range_end[], out single jsonb)
 language plpgsql volatile set jit = off as $$
 declare
-    l    queue.chunk_leases;
-    lost bigint := 0;
+    r     record;
+    l     queue.chunk_leases;
+    s     record;
+    known boolean; -- accepted before, and the answer was lost
 begin
-    for l in delete from queue.chunk_leases d where d.token = any (tokens) returning d.* loop
-        perform queue.lose_lease(l, why);
-        lost := lost + l.n;
+    ends := '{}';
+    single := '[]';
+    for r in select * from jsonb_to_recordset(ranges) as x(token uuid, chunk uuid, busy_us bigint, results json, others jsonb, going jsonb,
+                                                           released jsonb, lost text) order by x.token loop
+        l := queue.end_lease(r.token, r.others is null and r.going is null and r.lost is null);
+        if l.token is null then
+            known := exists (select from queue.chunk_attempts a where a.chunk = r.chunk and a.token = r.token)
+                     or (r.lost is not null and exists (select from queue.attempts t where t.job_id >= r.chunk
+                                                        and t.job_id <= queue.job_at(r.chunk, 1023) and t.token = r.token));
+            insert into queue.late_results (job_id, token, outcome) select r.chunk, r.token, 'chunk' where not known and r.busy_us > 0;
+            ends := ends || (r.token, r.chunk, null, case when known then 'known' else 'late' end, null, 1)::queue.range_end;
+        elsif r.lost is not null then
+            single := single || queue.settle_lost(l, r.lost);
+        else
+            select * into s from queue.settle_range(l, r.busy_us, r.results, coalesce(r.others, '[]'),
+                                                    array(select g::integer from jsonb_array_elements_text(r.going) g), coalesce(r.released, '[]'));
+            single := single || s.single;
+            ends := ends || array(select v::queue.range_end from (values (l.token, l.chunk, l.queue, 'succeeded', 'succeeded', s.succeeded),
+                                                             (l.token, l.chunk, l.queue, 'released', 'queued', s.given)) v(a, b, c, d, e, n)
+                                  where v.n > 0);
+        end if;
     end loop;
-    return lost;
 end
 $$;
 
--- Extends the leases; returns those that are lost.
+-- Leases whose worker is gone, locked by the caller, who tells queue.after_end what ended. Every job of them becomes a row, so that each is
+-- leased by itself from here on and one that kills its worker is found. It is charged when it was the only one of its lease: of several
+-- nobody can say which it was. Of a lease of no jobs (queue.end_lease) nothing is left.
+create function queue.lose_chunks(tokens uuid[], why text, out lost bigint, out ended queue.ending[])
+language plpgsql volatile set jit = off as $$
+declare
+    l queue.chunk_leases;
+begin
+    lost := 0;
+    for l in delete from queue.chunk_leases d where d.token = any (tokens) returning d.* loop
+        continue when l.n = 0;
+        perform queue.single_out(l, array(select generate_series(l.lo, l.lo + l.n - 1)));
+        ended := ended || queue.close_lost(array(select j.id from queue.jobs j where j.id >= queue.job_at(l.chunk, l.lo)
+                                                    and j.id <= queue.job_at(l.chunk, l.lo + l.n - 1) and j.lease_token = l.token), why, l.n = 1);
+        lost := lost + l.n;
+    end loop;
+end
+$$;
+
+-- Extends the leases; returns those that are lost. One that somebody changes right now is passed over, as in queue.heartbeat.
 create function queue.heartbeat_chunks(tokens uuid[], lease interval) returns setof uuid
-language sql volatile as $$
-    with kept as (
+language plpgsql volatile as $$
+begin
+    return query
+    with free as materialized (
+        select f.token from queue.chunk_leases f where f.token = any (tokens) and f.n > 0 for no key update skip locked
+    ), kept as (
         update queue.chunk_leases l set expires_at = clock_timestamp() + coalesce(p.lease_ms * interval '1 millisecond', lease)
-        from queue.chunk_leases o left join queue.queue_policies p on p.queue = o.queue
-        where l.token = any (tokens) and l.n > 0 and o.token = l.token returning l.token
+        from free f join queue.chunk_leases o on o.token = f.token left join queue.queue_policies p on p.queue = o.queue
+        where l.token = f.token
     )
-    select t from unnest(tokens) t where t not in (select token from kept)
+    select t from unnest(tokens) t where not exists (select from queue.chunk_leases l where l.token = t and l.n > 0);
+end
 $$;
 
 -- The leases of a worker: for one that cannot know whether its claim was committed.

@@ -2,15 +2,15 @@
 
 -- Is the lease held, and will it be until the transaction ends? Whoever would take it away passes over the job, and nobody leases it
 -- anew before. The weakest lock that does this: the lease is extended under it, and a cancel is heard of.
--- A job of a range has no row: it is the range's lease that is held.
+-- Of a job of a range it is the range's lease that is held, whether it is a row or none: as long as that is there, nobody closes the row.
 create function queue.hold(job uuid, token uuid) returns boolean
 language plpgsql volatile as $$
 #variable_conflict use_variable
 begin
-    perform from queue.jobs j where j.id = job and j.lease_token = token for key share;
+    perform from queue.chunk_leases l where l.token = token and l.chunk = queue.chunk_of(job)
+        and queue.place_of(job) between l.lo and l.lo + l.n - 1 for key share;
     if not found then
-        perform from queue.chunk_leases l where l.token = token and l.chunk = queue.chunk_of(job)
-            and queue.place_of(job) between l.lo and l.lo + l.n - 1 for key share;
+        perform from queue.jobs j where j.id = job and j.lease_token = token for key share;
     end if;
     return found;
 end

@@ -5,6 +5,7 @@
 create function queue.set_policies(sections jsonb) returns void
 language plpgsql volatile as $$
 begin
+    perform from queue.queue_policies order by queue for update; -- in the order of claims
     update queue.queue_policies p
     set max_in_flight = null, max_attempts_per_minute = null, max_attempts = null, lease_ms = null, backoff_base_ms = null,
         backoff_max_ms = null, backoff_jitter = null, timeout_ms = null, max_per_key = null, key_fifo = false, keep_succeeded_ms = null,
@@ -126,6 +127,7 @@ $$;
 create function queue.set_limits(sections jsonb) returns void
 language plpgsql volatile as $$
 begin
+    perform from queue.limits order by name for update; -- in the order of claims
     delete from queue.limits l where l.name not in (select s ->> 'name' from jsonb_array_elements(sections) s);
     insert into queue.limits as l select s.* from jsonb_populate_recordset(null::queue.limits, sections) s
     on conflict (name) do update set on_kind = excluded.on_kind, on_name = excluded.on_name, per_second = excluded.per_second,

@@ -169,6 +169,24 @@ $$;
 
 -- ---- what the end of a job means for others ----
 
+-- Locks the jobs that wait for those that ended, and those that would be canceled with them, in order: each wave locks in order, but
+-- the waves of two transactions could meet crosswise. also: others that wait for jobs.
+create function queue.lock_dependents(ended queue.ending[], also uuid[] default '{}') returns void
+language plpgsql volatile as $$
+begin
+    perform from queue.jobs j
+    where j.id in (
+        with recursive fate(id, falls) as (
+            select d.job_id, e.status in ('dlq', 'canceled') and w.on_dependency_failure = 'cancel'
+            from unnest(ended) e join queue.dependencies d on d.needs = e.id join queue.jobs w on w.id = d.job_id
+            union
+            select d.job_id, w.on_dependency_failure = 'cancel'
+            from fate f join queue.dependencies d on d.needs = f.id join queue.jobs w on w.id = d.job_id where f.falls
+        ) select id from fate union all select unnest(also))
+    order by j.id for update;
+end
+$$;
+
 -- Jobs that wait for those that ended: one less to wait for, or canceled with it, and theirs in turn. Returns the canceled ones.
 -- A dependency that is committed before the caller locked the job that ended is seen here; of any other tend_dependencies sees that
 -- the job has ended. Deleting its row is what settles it, so that it is settled once.
@@ -180,8 +198,7 @@ declare
     all_of   queue.ending[] := '{}';
 begin
     while cardinality(wave) > 0 loop
-        perform from queue.jobs j
-        where j.id in (select d.job_id from queue.dependencies d where d.needs in (select w.id from unnest(wave) w)) order by j.id for update;
+        perform queue.lock_dependents(wave);
         with settled as (
             delete from queue.dependencies d using unnest(wave) w, queue.jobs j
             where d.needs = w.id and j.id = d.job_id and (w.status = 'succeeded' or j.on_dependency_failure = 'run') returning d.job_id
@@ -246,8 +263,8 @@ begin
 end
 $$;
 
--- Everything that follows from jobs that stopped running or will not run: callers have locked their rows. Once in a transaction:
--- it locks keys, then batches, each in order.
+-- Everything that follows from jobs that stopped running or will not run: callers have locked their rows. Once in a transaction, so that
+-- all take locks in one order: ranges that wait, leases of ranges, jobs, jobs that wait for them, keys, batches, policies, limits.
 create function queue.after_end(ended queue.ending[]) returns void
 language plpgsql volatile as $$
 begin
@@ -278,7 +295,8 @@ begin
     if cardinality(needed) = 0 then
         return 0;
     end if;
-    perform queue.single(u) from unnest(needed) u where exists (select from queue.chunk_ready w where w.chunk = queue.chunk_of(u));
+    perform queue.single(s.u) from (select u from unnest(needed) u where exists (select from queue.chunk_ready w where w.chunk = queue.chunk_of(u))
+                                    order by u) s;
     needed := array(select j.id from (select j.id from queue.jobs j where j.id = any (needed) order by j.id for update skip locked) j
                     union select u from unnest(needed) u where exists (select from queue.jobs_archive a where a.id = u)
                     -- a job that runs in a range is looked at again: the end of a range tells nobody
@@ -286,6 +304,7 @@ begin
                     where c.status = 'succeeded');
     select array_agg((j.id, j.queue, j.concurrency_key, null, j.status)::queue.ending) into sure
     from unnest(needed) u cross join lateral queue.find(u) j;
+    perform queue.lock_dependents(sure);
     update queue.dependencies d set checked = true where d.needs = any (needed) and not d.checked;
     get diagnostics n = row_count;
     perform queue.after_end(array(select (e.id, e.queue, null, null, e.status)::queue.ending from unnest(sure) e where queue.has_ended(e.status)));

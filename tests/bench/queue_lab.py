@@ -8,7 +8,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from rig import BUILD  # noqa: E402
-from servers import Cluster  # noqa: E402
+from servers import Cluster, Session  # noqa: E402
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 SETTINGS = ("fsync = on", "full_page_writes = on", "synchronous_commit = on", "shared_buffers = 512MB", "max_wal_size = 8GB", "min_wal_size = 2GB",
@@ -36,37 +36,6 @@ def children(pid):
         with open("/proc/%d/task/%s/children" % (pid, task), encoding="ascii") as file:
             found += [int(word) for word in file.read().split()]
     return found
-
-
-class Session:
-    """psql that stays connected: a transaction may be held open in it, and a question costs no connection."""
-
-    def __init__(self, url):
-        self.process = subprocess.Popen(["psql", "-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-d", url], text=True,
-                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
-
-    def sql(self, text):
-        """The rows as lists of texts."""
-        rows = []
-        try:
-            self.process.stdin.write(text.rstrip("; \n") + ";\n\\echo :::end\n")
-            self.process.stdin.flush()
-        except BrokenPipeError:
-            pass
-        for line in self.process.stdout:
-            if line == ":::end\n":
-                return rows
-            rows.append(line.rstrip("\n").split("\t"))
-        raise RuntimeError("psql: %s\n%s" % (self.process.stderr.read().strip(), text))
-
-    def value(self, text):
-        return self.sql(text)[0][0]
-
-    def close(self):
-        self.process.stdin.close()
-        self.process.wait(30)
-        self.process.stdout.close()
-        self.process.stderr.close()
 
 
 class Lab:

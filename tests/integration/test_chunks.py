@@ -114,6 +114,14 @@ def canceled_together(rig):
     is_(states(rig, "together"), {"canceled": 2}, "both are")
 
 
+def canceled_under_way(rig):
+    embedded_sql(rig, "select depot.enqueue_many('cut', 'c.slow', (select json_agg(g) from generate_series(1, 300) g))")
+    held = eventually(20, lambda: embedded_sql(rig, "select queue.job_at(chunk, lo + n - 1) from queue.chunk_leases where queue = 'cut' and n > 100"))
+    is_(rig.admin("POST", "/jobs/%s/cancel" % held[0][0], {}).json()["status"], "canceling", "a job of a range that runs is canceled")
+    ok(eventually(60, lambda: states(rig, "cut") == {"succeeded": 299, "canceled": 1}), "it is not begun, the others are", states(rig, "cut"))
+    is_(rig.admin("GET", "/jobs/%s" % held[0][0]).json()["status"], "canceled", "and ends as canceled")
+
+
 def refused(rig):
     for arg in (r'"\u0000"', r'"\ud800"', "1e999999"):
         try:
@@ -201,6 +209,7 @@ with Rig() as r:
     exceptions(r)
     producers(r)
     canceled_together(r)
+    canceled_under_way(r)
     refused(r)
     in_lua(r)
     limits(r)

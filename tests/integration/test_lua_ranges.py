@@ -119,7 +119,8 @@ def effects(rig):
     ok(eventually(20, lambda: states(rig, "made") == {"succeeded": 100}), "and so have those that they made", states(rig, "made"))
     is_(sql(rig, "select count(*) from queue.attempts t join queue.jobs j on j.id = t.job_id where j.queue = 'effects' and attempt_no > 1"),
         [("0",)], "at its first attempt")
-    is_(job_at(rig, chunk, 42)["progress"], {"text": "half of 42", "fraction": 0.5}, "what one said of itself is shown")
+    said = job_at(rig, chunk, 42)["progress"]
+    is_((said["text"], said["fraction"]), ("half of 42", 0.5), "what one said of itself is shown")
     like(rig.log_text(), r"effect of 7\"", "and logged")
 
 
@@ -133,6 +134,15 @@ def long_ones(rig):
     is_([(j["result"], j["attempts"]) for j in (job_at(rig, chunk, n) for n in (0, 1))], [(0, 1), (5, 1)], "each at its first attempt")
     is_(sql(rig, "select count(*) from effects where kind = 'begun'"), [("5",)], "none has run twice")
     is_(sql(rig, "select count(*) from queue.chunk_leases"), [("0",)], "no lease is left")
+
+
+def canceled(rig):
+    chunk = bulk(rig, "canceled", "r.slow", list(range(300)))
+    ok(begun(rig, "canceled"), "a range is under way")
+    last = job_at(rig, chunk, 299)["id"]
+    is_(rig.admin("POST", "/jobs/%s/cancel" % last, {}).json()["status"], "canceling", "one of it that has not begun is canceled")
+    ok(eventually(60, lambda: states(rig, "canceled") == {"succeeded": 299, "canceled": 1}), "the others end well", states(rig, "canceled"))
+    is_(job_at(rig, chunk, 299)["attempts"], 0, "it was never begun")
 
 
 def lost_worker(rig):
@@ -192,6 +202,7 @@ with Rig() as r:
     effects(r)
     long_ones(r)
     lost_lease(r)
+    canceled(r)
     lost_worker(r)
     new_script(r)
     stopped(r)

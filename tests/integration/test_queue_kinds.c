@@ -63,9 +63,9 @@ static void a_range_ends_while_one_of_its_jobs_is_held(void)
     is_str(ask_on(db, "select queue.hold(queue.job_at(chunk, 1), token) from queue.chunk_leases"), "t", "a job of a range holds its lease");
     is_str(ask("select queue.hold(queue.job_at(chunk, 3), token) from queue.chunk_leases"), "f", "for its places only");
     is_str(ask("select queue.is_held(queue.job_at(chunk, 2), token) from queue.chunk_leases"), "t", "and is told that it has it");
-    is_str(ask_on(other, "select sum(n) from queue.finish_chunks((select jsonb_build_array(jsonb_build_object('token', token, 'chunk', chunk,"
+    is_str(ask_on(other, "select sum(n) from queue.finish(null, (select jsonb_build_array(jsonb_build_object('token', token, 'chunk', chunk,"
                          " 'busy_us', 1, 'going', '[1]'::jsonb)) from queue.chunk_leases))"), "2", "the range ends, but for this one");
-    is_str(ask("select string_agg(distinct outcome, ' ') from queue.finish_chunks((select jsonb_build_array(jsonb_build_object('token', token, 'chunk',"
+    is_str(ask("select string_agg(distinct outcome, ' ') from queue.finish(null, (select jsonb_build_array(jsonb_build_object('token', token, 'chunk',"
                " chunk, 'busy_us', 1, 'going', '[1]'::jsonb)) from queue.chunk_leases))"), "known", "once");
     is_str(ask("select count(*) || ' ' || max(status) from queue.jobs"), "1 running", "which is a row now");
     is_str(ask_on(other, "select lost from queue.reap('w', '1 min', '10 s')"), "0", "whose lease has run out, but it is held");
@@ -152,6 +152,99 @@ static void a_bulk_cancel_comes_to_both_kinds(void)
     is_str(ask("select sum(n) from queue.chunk_ready"), "1", "those of other queues wait on");
 }
 
+/* Five jobs of queue r under one lease; the chunk's id. */
+static const char *five_in_a_range(void)
+{
+    clean();
+    (void)ask("select queue.enqueue_chunks('r', 's', '[1, 2, 3, 4, 5]')");
+    (void)ask("select count(*) from queue.claim_chunks('w', null, '{s}', 1, 1000, '1 h')");
+    return ask("select id from queue.chunks");
+}
+
+static const char states[] = "select string_agg(s, ' ' order by p) from (select p, (select coalesce(j.status, '-') from"
+                             " queue.find(queue.job_at(c.id, p)) j) as s from queue.chunks c, generate_series(0, 4) p) x";
+
+static void a_job_that_runs_in_a_range_is_canceled(void)
+{
+    const char *chunk = five_in_a_range();
+
+    is_str(ask("select string_agg(queue.cancel(queue.job_at(id, p), 'me'), ' ') from queue.chunks, generate_series(1, 4) p"),
+           "canceling canceling canceling canceling", "jobs of a range that runs are to end");
+    is_str(ask("select string_agg(c::text, ' ' order by c) from queue.canceling('w') c"),
+           depot_strf(pgt_arena, "%s", ask("select string_agg(queue.job_at(id, p)::text, ' ' order by p) from queue.chunks,"
+                                           " generate_series(1, 4) p")),
+           "which their worker can see");
+    is_str(ask("select count(*) from queue.held('w', '1 s')"), "0", "their leases are their range's");
+    pgt_do("update queue.jobs set lock_expires_at = now() - interval '1 min'");
+    is_str(ask("select lost from queue.reap('v', '1 h', '1 s')"), "0", "that alone may run out");
+    is_str(ask(depot_strf(pgt_arena,
+                          "select string_agg(outcome || ' ' || status || ' ' || n, ', ' order by outcome, status, n) from"
+                          " queue.finish(null, jsonb_build_array(jsonb_build_object('token', (select token from queue.chunk_leases),"
+                          " 'chunk', '%s', 'busy_us', 5, 'results', '[10, 11, null, null, null]'::jsonb, 'others',"
+                          " '[{\"at\": 2, \"outcome\": \"failed\", \"code\": \"TIMEOUT\"}, {\"at\": 3, \"outcome\": \"released\"}]'::jsonb,"
+                          " 'released', '[{\"lo\": 4, \"n\": 1}]'::jsonb)))",
+                          chunk)),
+           "failed canceled 1, released canceled 1, released canceled 1, succeeded succeeded 1, succeeded succeeded 1",
+           "its result says what became of them");
+    is_str(ask(states), "succeeded succeeded canceled canceled canceled",
+           "one that had succeeded has, one that failed is not tried again, those that were not begun never are");
+    is_str(ask("select string_agg(result::text, ' ') from queue.jobs where status = 'succeeded'"), "11", "with its result");
+    is_str(ask("select sum(started) || ' ' || sum(succeeded) || ' ' || sum(canceled) || ' ' || sum(failed) from queue.tally"),
+           "3 2 3 1", "each is counted once");
+    is_str(ask("select count(*) from queue.chunk_ready"), "0", "nothing waits");
+}
+
+static void a_lost_range_does_not_bring_back_what_was_canceled(void)
+{
+    five_in_a_range();
+    (void)ask("select queue.cancel(queue.job_at(id, 3), 'me') from queue.chunks");
+    pgt_do("update queue.chunk_leases set expires_at = now() - interval '1 s'");
+    is_str(ask("select lost from queue.reap('v', '1 h', '1 s')"), "5", "a range is lost");
+    is_str(ask(states), "queued queued queued canceled queued", "the job that was canceled in it is not tried again");
+}
+
+static void a_bulk_cancel_comes_to_ranges_that_run(void)
+{
+    five_in_a_range();
+    (void)ask("select queue.enqueue_chunks('r', 's', '[6]')");
+    (void)ask("select queue.cancel(queue.job_at(chunk, 0), 'me') from queue.chunk_leases");
+    is_str(ask("select queue.bulk_count('cancel', '{\"status\": \"running\"}', queue.new_id())"), "5", "of what runs all is counted once");
+    is_str(ask("select seen || ' ' || done from queue.bulk('cancel', '{\"status\": \"running\"}', '00000000-0000-0000-0000-000000000000',"
+               " queue.new_id(), 3, 'me', null, null)"), "3 3", "a piece cancels as many as it may");
+    is_str(ask("select count(*) from queue.canceling('w')"), "3", "which are to end");
+    is_str(ask("select sum(n) from queue.chunk_ready"), "1", "what waits is not meant");
+}
+
+static void a_bulk_replay_comes_to_what_succeeded_in_chunks(void)
+{
+    const char *chunk = five_in_a_range();
+
+    (void)ask(depot_strf(pgt_arena,
+                         "select count(*) from queue.finish(null, jsonb_build_array(jsonb_build_object('token', (select token from"
+                         " queue.chunk_leases), 'chunk', '%s', 'busy_us', 5, 'others', '[{\"at\": 2, \"outcome\": \"failed\","
+                         " \"retry\": \"no\"}]'::jsonb)))", chunk));
+    is_str(ask("select queue.bulk_count('replay', '{\"queue\": \"r\", \"status\": \"succeeded\"}', queue.new_id()) || ' ' ||"
+               " queue.bulk_count('replay', '{}', queue.new_id()) || ' ' || queue.bulk_count('replay', '{\"type\": \"x\"}', queue.new_id())"),
+           "4 5 0", "jobs that succeeded in chunks match");
+    is_str(ask("with recursive u(id) as (select queue.new_id()), p as (select 1 as i, b.* from u, queue.bulk('replay', '{\"queue\": \"r\"}',"
+               " '00000000-0000-0000-0000-000000000000', u.id, 2, 'me', null, null) b union all select p.i + 1, b.* from p, u,"
+               " queue.bulk('replay', '{\"queue\": \"r\"}', p.last, u.id, 2, 'me', null, null) b where p.last is not null)"
+               " select string_agg(seen || ' ' || done, ', ' order by i) from p"), "2 2, 2 2, 1 1, 0 0", "piece by piece");
+    is_str(ask("select string_agg(payload_json::text, ' ' order by payload_json::text) from queue.jobs where replay_of_job_id is not null"),
+           "1 2 3 4 5", "each is made again once");
+}
+
+static void a_throttled_queue_of_chunks_says_so(void)
+{
+    five_in_a_range();
+    pgt_do("truncate queue.policy_decisions");
+    (void)ask("insert into queue.queue_policies (queue, max_in_flight, max_attempts_per_minute) values ('r', 5, null)");
+    (void)ask("select queue.enqueue_chunks('r', 's', '[6, 7]')");
+    (void)ask("select count(*) from queue.claim('w', null, '{s}', 10, '10 s')");
+    is_str(ask("select d.reason_code || ' ' || j.status || ' ' || (j.payload_json = '6') from queue.policy_decisions d, queue.find(d.job_id) j"),
+           "IN_FLIGHT_EXCEEDED queued true", "the first of its jobs has a THROTTLED decision");
+}
+
 static void what_ended_late_stays_as_long(void)
 {
     clean();
@@ -185,6 +278,11 @@ int main(void)
     run(metrics_count_both_kinds);
     run(an_attempt_of_a_month_can_be_read);
     run(a_bulk_cancel_comes_to_both_kinds);
+    run(a_job_that_runs_in_a_range_is_canceled);
+    run(a_lost_range_does_not_bring_back_what_was_canceled);
+    run(a_bulk_cancel_comes_to_ranges_that_run);
+    run(a_bulk_replay_comes_to_what_succeeded_in_chunks);
+    run(a_throttled_queue_of_chunks_says_so);
     run(what_ended_late_stays_as_long);
     pgt_end();
     return done();

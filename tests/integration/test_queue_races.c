@@ -248,6 +248,40 @@ static void a_cancel_is_never_lost(void)
            "t", "and the tally agrees");
 }
 
+/* Results of rows and of ranges come in any order, and what ends with them is tied to others by dependencies, keys and batches. */
+static void nobody_waits_in_a_circle(void)
+{
+    clean();
+    pgt_do("truncate queue.chunks, queue.chunk_ready, queue.chunk_leases, queue.chunk_attempts;"
+           "insert into queue.queue_policies (queue, max_attempts_per_minute, max_in_flight, backoff_base_ms, max_per_key) values "
+           "('q', null, null, 0, 3);"
+           "create function public.end_all(me text) returns void language plpgsql as $$"
+           " begin"
+           "  perform queue.finish((select jsonb_agg(jsonb_build_object('job', id, 'token', lease_token, 'outcome', 'failed', 'retry', 'no')"
+           "    order by id desc) from queue.jobs j where status = 'running' and not exists (select from queue.chunk_leases l"
+           "    where l.token = j.lease_token) and random() < 0.5), (select jsonb_agg(jsonb_build_object('token', token, 'chunk', chunk, "
+           "    'busy_us', 1, 'others', jsonb_build_array(jsonb_build_object('at', lo, 'outcome', 'failed', 'retry', 'no')))"
+           "    order by token desc) from queue.chunk_leases where random() < 0.5));"
+           "  perform queue.claim(me, null, '{t}', 20, '60 s'), queue.claim_chunks(me, null, '{c}', 3, 12, '60 s');"
+           " end $$");
+    session sessions[] = {
+        { .sql = "with b as (select depot.batch((select jsonb_agg(jsonb_build_object('queue', 'q', 'type', 't', 'options',"
+                 " jsonb_build_object('concurrency_key', 'k' || g % 3))) from generate_series(1, 12) g), '{\"queue\": \"q\", \"type\": \"t\"}') as d),"
+                 " c as (select queue.job_at(u, 0) as id from unnest(depot.enqueue_many('q', 'c', '[1, 2, 3, 4, 5, 6, 7, 8]')) u),"
+                 " a as (select depot.enqueue('q', 't', options => jsonb_build_object('after', jsonb_build_array(i))) as id"
+                 " from b, json_array_elements_text(d -> 'job_ids') with ordinality x(i, p) where p % 3 = 0)"
+                 " select count(depot.enqueue('q', 't', options => jsonb_build_object('after', jsonb_build_array(a.id)))), count(c.id) from a, c",
+          .times = 60 },
+        { .sql = "select queue.bulk('cancel', '{\"queue\": \"q\"}', '00000000-0000-0000-0000-000000000000', queue.new_id(), 500, 'me', null, null)"
+                 " from pg_sleep(0.1)",
+          .times = 20 },
+        { .sql = "select public.end_all('w#1')", .times = 120 },
+        { .sql = "select public.end_all('w#2')", .times = 120 },
+        { .sql = "select queue.tend_dependencies()", .times = 120 },
+    };
+    together(sessions, DEPOT_N(sessions), "results, cancels and claims of much that hangs together");
+}
+
 int main(void)
 {
     pgt_begin();
@@ -259,6 +293,7 @@ int main(void)
     run(dependencies_are_settled_once);
     run(batches_call_back_once);
     run(a_cancel_is_never_lost);
+    run(nobody_waits_in_a_circle);
     pgt_end();
     return done();
 }

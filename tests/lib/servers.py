@@ -4,6 +4,7 @@
 """
 import os
 import re
+import select
 import selectors
 import shutil
 import signal
@@ -15,6 +16,50 @@ import time
 import urllib.parse
 
 from rig import BUILD, eventually, free_ports
+
+
+class Session:
+    """psql that stays connected: a transaction may be held open in it, and a question costs no connection."""
+
+    def __init__(self, url):
+        self.process = subprocess.Popen(["psql", "-X", "-q", "-A", "-t", "-F", "\t", "-v", "ON_ERROR_STOP=1", "-d", url],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        self.asked, self.heard = "", b""
+
+    def ask(self, text):
+        self.asked = text
+        try:
+            self.process.stdin.write((text.rstrip("; \n") + ";\n\\echo :::end\n").encode())
+            self.process.stdin.flush()
+        except BrokenPipeError:
+            pass
+
+    def answer(self, seconds=None):
+        """The rows as lists of texts; None: the server is not done after so many seconds."""
+        until = None if seconds is None else time.monotonic() + seconds
+        while not (self.heard == b":::end\n" or self.heard.endswith(b"\n:::end\n")):
+            left = None if until is None else max(0.0, until - time.monotonic())
+            if not select.select([self.process.stdout], [], [], left)[0]:
+                return None
+            piece = os.read(self.process.stdout.fileno(), 1 << 16)
+            if not piece:
+                raise RuntimeError("psql: %s\n%s" % (self.process.stderr.read().decode("utf-8", "replace").strip(), self.asked))
+            self.heard += piece
+        lines, self.heard = self.heard.decode().splitlines()[:-1], b""
+        return [line.split("\t") for line in lines]
+
+    def sql(self, text):
+        self.ask(text)
+        return self.answer()
+
+    def value(self, text):
+        return self.sql(text)[0][0]
+
+    def close(self):
+        self.process.stdin.close()
+        self.process.wait(30)
+        self.process.stdout.close()
+        self.process.stderr.close()
 
 
 class Cluster:

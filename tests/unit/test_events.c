@@ -49,8 +49,7 @@ static size_t          n_calls, n_delivered;
 static int             fail_jobs, pause_us, eval_code; /* eval_code: error of eval; 0: it works */
 static bool            subscribed;
 
-static void note(const char *fmt, ...) DEPOT_PRINTF(1, 2);
-static void note(const char *fmt, ...)
+DEPOT_PRINTF(1, 2) static void note(const char *fmt, ...)
 {
     char    text[4096];
     va_list ap;
@@ -568,9 +567,8 @@ static void the_check_reports_every_problem(void)
     BEGIN(list);
     events_check(&env, note_problem, NULL);
     is_str(all_calls(),
-           "action run: there is no no.such\nform run: \"bash:rm\": there is no such kind of action\n"
-           "args args: arguments are one JSON object, {...}\nwhen when: cannot be read\ntwo run: there is no no.such\n"
-           "two when: cannot be read\n", "hook, option and reason of each");
+           "action run: there is no no.such\nform run: \"bash:rm\": there is no such kind of action\nargs args: arguments are one JSON object, "
+           "{...}\nwhen when: cannot be read\ntwo run: there is no no.such\ntwo when: cannot be read\n", "hook, option and reason of each");
 }
 
 int main(void)
