@@ -59,13 +59,14 @@ static void on_done(worker_proc *w, uint64_t id, depot_arena *arena, depot_scrip
 /* ---- ranges ---- */
 
 /* A job that goes on has a ticket of its own, which gets its arg once the range's has been told. */
-static void add_going(worker_proc *w, const ticket *range, const depot_range_going *going)
+static void add_going(worker_proc *w, ticket *range, const depot_range_going *going)
 {
     ticket *t = depot_xalloc(sizeof(*t));
 
     *t = (ticket){ .id = going->id, .started_ms = depot_now_ms(), .room = 1, .done = range->done };
     t->deadline_ms = t->started_ms + range->timeout_ms;
     (void)snprintf(t->label, sizeof(t->label), "the job at place %lld of %.40s", (long long)going->place, range->label); /* it fits */
+    ticket_inherit(t, range);
     supervise_add(w, t);
     if (range->canceled) { /* that came too late for the range */
         supervise_cancel(w, t);
@@ -82,7 +83,7 @@ static ticket *find_ticket(const worker_proc *w, uint64_t id)
     return t;
 }
 
-static void end_range(worker_proc *w, ticket *t, depot_range_result *res)
+static void end_range(worker_proc *w, ticket *t, depot_arena *arena, depot_range_result *res)
 {
     scripts *s = w->scripts;
 
@@ -94,6 +95,9 @@ static void end_range(worker_proc *w, ticket *t, depot_range_result *res)
     }
     w->done += (uint64_t)(res->begun - (int64_t)res->n_going);
     pthread_mutex_unlock(&s->lock);
+    for (size_t i = 0; i < res->n_ended; i++) {
+        res->ended[i].res.log = ticket_job_said(t, t->id + 1 + (uint64_t)(res->ended[i].place - t->first), arena);
+    }
     t->range_done(t->arg, res);
     ticket_free(t);
     pthread_mutex_lock(&s->lock);
@@ -119,7 +123,7 @@ static void on_ranged(worker_proc *w, uint64_t id, depot_arena *arena, const dep
         log_err("lua", DEPOT_LOG_ERROR, "worker.frame", &err);
         child_kill(&w->child, SIGKILL); /* what it did with the jobs, nobody knows */
     } else {
-        end_range(w, t, &res);
+        end_range(w, t, arena, &res);
     }
 }
 
@@ -237,9 +241,7 @@ static void on_log(worker_proc *w, uint64_t id, const depot_json *head, const ch
 
     pthread_mutex_lock(&s->lock);
     for (ticket *t = w->tickets; t != NULL; t = t->next) {
-        if (t->id == id) {
-            ticket_say(t, level, text, n, depot_json_get(head, "fields"));
-        }
+        ticket_hear(t, id, level, text, n, depot_json_get(head, "fields"));
     }
     pthread_mutex_unlock(&s->lock);
     log_context_set("script", depot_json_get_str(head, "label", ""));

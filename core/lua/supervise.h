@@ -39,13 +39,18 @@ typedef struct ticket {
     char           label[96];
     depot_buf      said; /* lines of its log, items of a JSON array */
     size_t         n_unsaid; /* there was no room for */
+    struct ticket *jobs;     /* of a range: an entry for each job of it that has logged, the last first */
+    size_t         jobs_said; /* bytes, of all of them */
     struct ticket *next;
 } ticket;
 
 /* ---- ticket.c ---- */
-void        ticket_say(ticket *t, int64_t level, const char *text, size_t n, const depot_json *fields);
 const char *ticket_said(const ticket *t, depot_arena *arena); /* a JSON array; NULL: nothing */
 void        ticket_free(ticket *t);
+/* The same for the script `id`, if the ticket is its own or that of its range. */
+void        ticket_hear(ticket *t, uint64_t id, int64_t level, const char *text, size_t n, const depot_json *fields);
+const char *ticket_job_said(const ticket *range, uint64_t id, depot_arena *arena);
+void        ticket_inherit(ticket *t, ticket *range); /* a job that goes on by itself keeps its lines */
 
 typedef enum worker_state { WORKER_STARTING, WORKER_READY, WORKER_RETIRING, WORKER_STOPPING } worker_state;
 

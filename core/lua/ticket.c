@@ -4,7 +4,7 @@
 
 #include "lua/supervise.h"
 
-enum { SAID_BYTES_MAX = 16 << 10, LINE_BYTES_MAX = 2000 };
+enum { SAID_BYTES_MAX = 16 << 10, LINE_BYTES_MAX = 2000, JOBS_BYTES_MAX = 1 << 20 /* of a range together */ };
 
 static const char *const level_names[] = { "debug", "info", "warn", "error" };
 
@@ -21,7 +21,7 @@ static bool add_line(ticket *t, const depot_json *line)
     return true;
 }
 
-void ticket_say(ticket *t, int64_t level, const char *text, size_t n, const depot_json *fields)
+static void say(ticket *t, int64_t level, const char *text, size_t n, const depot_json *fields)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
     size_t                                    shown = strnlen(text, n < LINE_BYTES_MAX ? n : LINE_BYTES_MAX);
@@ -48,6 +48,64 @@ const char *ticket_said(const ticket *t, depot_arena *arena)
 
 void ticket_free(ticket *t)
 {
+    for (ticket *job; (job = t->jobs) != NULL;) {
+        t->jobs = job->next;
+        ticket_free(job);
+    }
     depot_buf_free(&t->said);
     free(t);
+}
+
+/* ---- jobs of a range ---- */
+
+static ticket *find_job(const ticket *range, uint64_t id)
+{
+    ticket *job = range->jobs;
+
+    while (job != NULL && job->id != id) {
+        job = job->next;
+    }
+    return job;
+}
+
+static ticket *add_job(ticket *range, uint64_t id)
+{
+    ticket *job = depot_xalloc(sizeof(*job));
+
+    *job = (ticket){ .id = id, .next = range->jobs };
+    range->jobs = job;
+    return job;
+}
+
+void ticket_hear(ticket *t, uint64_t id, int64_t level, const char *text, size_t n, const depot_json *fields)
+{
+    bool is_job = id > t->id && id <= t->id + (uint64_t)t->n && t->jobs_said < JOBS_BYTES_MAX;
+
+    if (id == t->id) {
+        say(t, level, text, n, fields);
+    } else if (is_job) {
+        ticket *job = find_job(t, id);
+        job = job == NULL ? add_job(t, id) : job;
+        size_t before = job->said.len;
+        say(job, level, text, n, fields);
+        t->jobs_said += job->said.len - before;
+    }
+}
+
+const char *ticket_job_said(const ticket *range, uint64_t id, depot_arena *arena)
+{
+    const ticket *job = find_job(range, id);
+
+    return job == NULL ? NULL : ticket_said(job, arena);
+}
+
+void ticket_inherit(ticket *t, ticket *range)
+{
+    ticket *job = find_job(range, t->id);
+
+    if (job != NULL) {
+        t->said = job->said;
+        t->n_unsaid = job->n_unsaid;
+        job->said = (depot_buf){ 0 };
+    }
 }

@@ -13,7 +13,7 @@ from servers import embedded_sql as sql  # noqa: E402
 HANDLERS = """
 depot.job("r.mixed") { timeout = "1500ms", max_attempts = 2, args = { n = { type = "integer", min = 0 } }, run = function(job)
   local n = job.args.n
-  if n % 10 == 1 then error("one") end
+  if n % 10 == 1 then job:log("warn", "about to fail: " .. n) error("one") end
   if n % 10 == 2 then job:fail("OWN", "two", { retry = "no" }) end
   if n == 3 then while true do end end
   if n == 4 then local s = ("x"):rep(1000000) while true do s = s .. s end end
@@ -37,7 +37,9 @@ depot.job("r.made") { run = function(job) return job.args.by end }
 depot.job("r.long") { timeout = "60s", max_attempts = 1, run = function(job)
   depot.db:exec("insert into effects values ($1, $2, 'begun')", job.id, 0)
   if job.args == 0 then return 0 end
+  job:log("info", "first")
   for i = 1, job.args * 20 do depot.sleep(0.05) end
+  job:log("info", "last")
   job:heartbeat()
   return job.args
 end }
@@ -105,6 +107,7 @@ def each_in_its_own_way(rig):
     story = rig.admin("GET", "/jobs/%s/timeline" % seen[11]["id"]).json()["attempts"]
     is_([(a["attempt_no"], a["status"], a["error_place"]) for a in story], [(1, "failed", "handlers/r.lua:4"), (2, "failed", "handlers/r.lua:4")],
         "both attempts are there, with their place")
+    is_([[line["message"] for line in a["log"]] for a in story], [["about to fail: 11"]] * 2, "and what each has logged")
     rows = int(sql(rig, "select count(*) from queue.jobs where queue = 'mixed'")[0][0])
     is_(rows, bad + 1, "those that went well are no rows")
 
@@ -133,6 +136,8 @@ def long_ones(rig):
        states(rig, "long"))
     is_([(j["result"], j["attempts"]) for j in (job_at(rig, chunk, n) for n in (0, 1))], [(0, 1), (5, 1)], "each at its first attempt")
     is_(sql(rig, "select count(*) from effects where kind = 'begun'"), [("5",)], "none has run twice")
+    story = rig.admin("GET", "/jobs/%s/timeline" % job_at(rig, chunk, 1)["id"]).json()["attempts"]
+    is_([line["message"] for line in story[0]["log"]], ["first", "last"], "what it logged in its range and after is told together")
     is_(sql(rig, "select count(*) from queue.chunk_leases"), [("0",)], "no lease is left")
 
 
