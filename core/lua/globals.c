@@ -267,6 +267,7 @@ static int look(lua_State *L)
     }
     lua_dump(L, keep, out, 0);
     lua_pushglobaltable(L);
+    sandbox_complete(L);
     r->L = L;
     r->file = file->path;
     r->is_test = strstr(file->path, "_test.lua") != NULL;

@@ -207,6 +207,7 @@ void sandbox_late(lua_State *L, lua_CFunction find, lua_CFunction make_all);
 /* The table at the top becomes read-only, as do all tables in it; a proxy takes its place. */
 void sandbox_seal(lua_State *L);
 bool sandbox_is_sealed(lua_State *L, int index);
+void sandbox_complete(lua_State *L); /* makes what a sealed table, which is on top, has not made yet */
 extern const luaL_Reg lib_base[], lib_string[], lib_table[], lib_coroutine[]; /* our own versions */
 int lib_sort(lua_State *L); /* the library's table.sort on top becomes ours */
 void lib_base_begin_run(lua_State *L);

@@ -96,6 +96,13 @@ static int sealed_pairs(lua_State *L)
     return 3;
 }
 
+void sandbox_complete(lua_State *L)
+{
+    luaL_getmetafield(L, -1, "__index");
+    make_all(L);
+    lua_pop(L, 1);
+}
+
 /* No script gets hold of that function, to make a table of its own look like one. */
 bool sandbox_is_sealed(lua_State *L, int index)
 {
