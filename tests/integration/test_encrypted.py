@@ -102,7 +102,9 @@ def sql_sessions_are_refused(rig):
     for call in ("depot.enqueue('vault', 't.check', '%s')" % json.dumps(ARGS), "depot.enqueue_many('vault', 't.check', '[1, 2]')",
                  "depot.batch('[{\"queue\": \"vault\", \"type\": \"t.check\"}]')"):
         like(sql(rig, "select " + call), r"queue vault takes encrypted arguments only[^$]*HINT: +enqueue through a daemon", call.split("(")[0])
-    like(sql(rig, "select depot.enqueue('open', 't.check', '{\"$encrypted\": {}}')"), "must not have a member", "nor do they pass off theirs as encrypted")
+    for call in ("enqueue('open', 't.check', '{\"$encrypted\": {}}')", "enqueue_many('open', 't.check', '[1, {\"$encrypted\": {}}]')",
+                 "enqueue_many('open', 't.check', '[{\"\\u0024encrypted\": {}}]')"):
+        like(sql(rig, "select depot." + call), "must not have a member", "nor do they pass off theirs as encrypted")
 
 
 def dead_ones_are_replayed_and_retried(rig):

@@ -117,6 +117,18 @@ def mixed(rig, pg):
     is_(pg.sql("select count(*) from queue.jobs where queue = 'mixed' and payload_json = 'null'"), "12", "arguments may be null")
 
 
+def encrypted_elsewhere(rig, pg):
+    """A queue whose arguments other daemons encrypt, and this one cannot."""
+    pg.sql("insert into queue.queue_policies (queue, encrypt_args) values ('vault', true)")
+    clients = [Client(rig, [job("vault"), job("open")] * 3) for _ in range(6)]
+    answers = answers_of(clients)
+    by_queue = [statuses(a for c in clients for a in c.answers[k::2]) for k in range(2)]
+    is_(by_queue, [{409: 18}, {200: 18}], "plain arguments are refused where they are to be encrypted, and nobody else's")
+    like(clients[0].answers[0][1]["detail"], "takes encrypted arguments only", "with the reason")
+    is_((len(there(pg, "vault")), len(there(pg, "open"))), (0, 18), "what was taken is there")
+    is_(len(answers), 36, "all have an answer")
+
+
 def rate(rig, pg):
     answers = answers_of([Client(rig, [job("rate")] * (PER_MINUTE // 5)) for _ in range(7)])
     if len(set(pg.sql("select window_start from queue.enqueue_rate_counters where queue = 'rate'").splitlines())) == 1:
@@ -185,6 +197,7 @@ def main():
         rig.start()
         burst(rig, pg)
         mixed(rig, pg)
+        encrypted_elsewhere(rig, pg)
         rate(rig, pg)
         clients_go(rig, pg)
         database_away(rig, pg, line)
