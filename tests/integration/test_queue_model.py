@@ -232,9 +232,9 @@ class Play:
         tokens = {self.model.jobs[n].token for n in names}
 
         def beat(rows):
-            gone = {r[0] for r in rows} # of jobs their ids, of ranges their tokens
+            gone = {r[0] for r in rows}  # of jobs their ids, of ranges their tokens
             for name, job in self.model.jobs.items():
-                is_gone = job.token in gone or (name in gone and (name, job.token) in pairs)
+                is_gone = (job.token in gone and not job.goes_on) or (name in gone and (name, job.token) in pairs)
                 check(not (job.status == "running" and is_gone), "a lease is called lost that is held:", job)
                 job.is_short = job.is_short or job.token in tokens
         pairs = [(n, self.model.jobs[n].token) for n in names]
