@@ -21,7 +21,7 @@ typedef struct section_list {
     size_t         n;
 } section_list;
 static section_list        written;  /* by the test */
-static const section_list *in_force, *reloaded; /* reloaded: in force as soon as anybody has seen the last section */
+static const section_list *_Atomic in_force, *reloaded; /* reloaded: in force as soon as anybody has seen the last section */
 
 static const void *sections(void)
 {
@@ -33,9 +33,7 @@ static const void *next_section(const void *now, size_t *it, const char **out_na
     const section_list *list = now;
 
     if (*it >= list->n) {
-        if (reloaded != NULL) { /* in a test with one thread */
-            in_force = reloaded;
-        }
+        in_force = reloaded == NULL ? in_force : reloaded;
         return NULL;
     }
     *out_name = list->rows[*it].name;
