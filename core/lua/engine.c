@@ -148,7 +148,7 @@ bool run_is_parked(const run *r)
     return r->op != NULL || r->sliced;
 }
 
-static void interrupt(run *r, kill_reason reason)
+void engine_interrupt(run *r, kill_reason reason)
 {
     r->killed = reason;
     op_orphan(r);
@@ -177,7 +177,7 @@ static void end_overdue(engine *e)
     int64_t next;
 
     for (run *r; (r = overdue_run(e, depot_now_ms(), &next)) != NULL;) {
-        interrupt(r, KILL_WALL);
+        engine_interrupt(r, KILL_WALL);
     }
 }
 
@@ -274,7 +274,7 @@ static bool look_after(run *r, int status)
     if (status != LUA_YIELD) {
         run_end(r);
     } else if (r->killed != KILL_NONE) {
-        interrupt(r, (kill_reason)r->killed); /* the deadline passed in the very moment of yielding */
+        engine_interrupt(r, (kill_reason)r->killed); /* the deadline passed in the very moment of yielding */
         return false;
     } else if (run_is_parked(r)) {
         if (r->sliced) {
@@ -449,23 +449,14 @@ bool engine_run(engine *e, const run_spec *spec, depot_err *err)
     return true;
 }
 
-static run *find_run(const engine *e, uint64_t id)
-{
-    run *r = e->runs;
-
-    while (r != NULL && !(run_is_parked(r) && (r->id == id || range_is(r->range, id)))) {
-        r = r->next;
-    }
-    return r;
-}
-
 void engine_cancel(engine *e, uint64_t id)
 {
-    run *r;
-
-    engine_enough(e, id);
-    while ((r = find_run(e, id)) != NULL) {
-        interrupt(r, KILL_CANCEL);
+    range_cancel(e, id);
+    for (run *r = e->runs; r != NULL; r = r->next) {
+        if (r->id == id && run_is_parked(r)) {
+            engine_interrupt(r, KILL_CANCEL);
+            return;
+        }
     }
 }
 

@@ -119,7 +119,10 @@ static void on_ranged(worker_proc *w, uint64_t id, depot_arena *arena, const dep
     pthread_mutex_unlock(&s->lock);
     if (t == NULL || t->range_done == NULL) {
         log_unknown(w);
-    } else if (!outcome_range_read(arena, head, text, n, t->first, t->n, id, &res, &err)) {
+        return;
+    }
+    const outcome_range of = { t->first, t->n, id };
+    if (!outcome_range_read(arena, head, n == 0 ? NULL : depot_strndup(arena, text, n), &of, &res, &err)) {
         log_err("lua", DEPOT_LOG_ERROR, "worker.frame", &err);
         child_kill(&w->child, SIGKILL); /* what it did with the jobs, nobody knows */
     } else {

@@ -96,7 +96,8 @@ static bool read_ended(depot_arena *arena, const depot_json *list, places *p, de
     return true;
 }
 
-static bool read_going(depot_arena *arena, const depot_json *list, uint64_t id, places *p, depot_range_result *out, depot_err *err)
+static bool read_going(depot_arena *arena, const depot_json *list, uint64_t id, places *p, depot_range_result *out,
+                       depot_err *err)
 {
     out->n_going = list == NULL ? 0 : depot_json_len(list);
     out->going = depot_alloc(arena, (out->n_going + 1) * sizeof(*out->going));
@@ -111,20 +112,20 @@ static bool read_going(depot_arena *arena, const depot_json *list, uint64_t id, 
     return true;
 }
 
-bool outcome_range_read(depot_arena *arena, const depot_json *head, const char *text, size_t text_n, int64_t first, int64_t n, uint64_t id,
-                        depot_range_result *out, depot_err *err)
+bool outcome_range_read(depot_arena *arena, const depot_json *head, const char *results, const outcome_range *of, depot_range_result *out,
+                        depot_err *err)
 {
-    places p = { .first = first, .begun = depot_json_get_int(head, "begun", -1) };
+    places p = { .first = of->first, .begun = depot_json_get_int(head, "begun", -1) };
 
     *out = (depot_range_result){ .begun = p.begun, .busy_us = depot_json_get_int(head, "busy_us", 0) };
-    if (p.begun < 0 || p.begun > n) {
-        return DEPOT_FAIL(err, MALFORMED, "the end of a range of %lld jobs tells of %lld", (long long)n, (long long)p.begun);
+    if (p.begun < 0 || p.begun > of->n) {
+        return DEPOT_FAIL(err, MALFORMED, "the end of a range of %lld jobs tells of %lld", (long long)of->n, (long long)p.begun);
     }
     if (depot_json_get(head, "number") != NULL) {
         wire_get_err(head, &out->err);
     }
-    p.seen = depot_alloc(arena, (size_t)n + 1);
-    out->results = text_n == 0 ? NULL : depot_strndup(arena, text, text_n);
+    p.seen = depot_alloc(arena, (size_t)of->n + 1);
+    out->results = results;
     return read_ended(arena, depot_json_get(head, "ended"), &p, out, err) &&
-           read_going(arena, depot_json_get(head, "going"), id, &p, out, err);
+           read_going(arena, depot_json_get(head, "going"), of->id, &p, out, err);
 }

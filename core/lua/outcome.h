@@ -11,8 +11,13 @@ void        outcome_read(depot_arena *arena, const depot_json *head, const char 
 
 /* The head of WIRE_RANGED; the text below it is res->results. */
 depot_json *outcome_range_head(depot_arena *arena, const depot_range_result *res);
-/* Of a range of n jobs from `first` on, whose runs have the ids from `id` on. MALFORMED: it speaks of others. */
-bool outcome_range_read(depot_arena *arena, const depot_json *head, const char *text, size_t text_n, int64_t first, int64_t n, uint64_t id,
-                        depot_range_result *out, depot_err *err) DEPOT_MUST_USE;
+/* What was asked for: a range of n jobs from `first` on, whose runs have the ids from `id` + 1 on. */
+typedef struct outcome_range {
+    int64_t  first, n;
+    uint64_t id;
+} outcome_range;
+/* MALFORMED: it speaks of others. */
+bool outcome_range_read(depot_arena *arena, const depot_json *head, const char *results, const outcome_range *of, depot_range_result *out,
+                        depot_err *err) DEPOT_MUST_USE;
 
 #endif

@@ -378,21 +378,43 @@ bool engine_range(engine *e, const range_spec *spec, depot_err *err)
     return true;
 }
 
-bool range_is(const range *g, uint64_t id)
-{
-    return g != NULL && g->id == id;
-}
-
-void engine_enough(engine *e, uint64_t id)
+static range *find(const engine *e, uint64_t id)
 {
     range *g = e->ranges;
 
     while (g != NULL && g->id != id) {
         g = g->next;
     }
+    return g;
+}
+
+void engine_enough(engine *e, uint64_t id)
+{
+    range *g = find(e, id);
+
     if (g != NULL) { /* else it has answered meanwhile */
         g->enough = true;
         range_wake(e);
+    }
+}
+
+static run *parked_job(const range *g)
+{
+    run *r = g->engine->runs;
+
+    while (r != NULL && !(r->range == g && run_is_parked(r))) {
+        r = r->next;
+    }
+    return r;
+}
+
+void range_cancel(engine *e, uint64_t id)
+{
+    run *r;
+
+    engine_enough(e, id);
+    for (range *g; (g = find(e, id)) != NULL && (r = parked_job(g)) != NULL;) { /* the end of one may be the range's answer */
+        engine_interrupt(r, KILL_CANCEL);
     }
 }
 

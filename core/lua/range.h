@@ -12,5 +12,5 @@ void range_sliced(range *g, int by);   /* so many more of its jobs want to compu
 bool range_ended(run *r);              /* a job of a range has ended, and its run is the range's again; false: it is none of it any more */
 void range_wake(engine *e);            /* something has changed: looks at all of them in the loop's next turn */
 void range_drop_idle(engine *e);       /* closes the states that no job of a range uses */
-bool range_is(const range *g, uint64_t id); /* NULL is none */
+void range_cancel(engine *e, uint64_t id); /* its jobs end; no-op if there is no such range */
 #endif

@@ -169,6 +169,7 @@ void engine_step(run *r);
 void engine_burst_begin(engine *e);
 bool engine_burst(run *r, bool is_first);
 void engine_burst_end(engine *e);
+void engine_interrupt(run *r, kill_reason reason); /* ends one that is parked */
 void engine_unlink(run *r); /* out of the engine's list */
 depot_script_result engine_result(const run *r); /* of one that has ended; points into it */
 bool run_is_parked(const run *r); /* it has begun, and waits for something or for its turn */

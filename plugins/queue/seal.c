@@ -123,7 +123,7 @@ static bool run_cipher(bool seals, const seal_key *key, const uint8_t *nonce, co
     return ok;
 }
 
-static const char *encrypt(depot_arena *arena, const char *to, const char *type, const char *text, depot_err *err)
+static const char *encrypted(depot_arena *arena, const char *to, const char *type, const char *text, depot_err *err)
 {
     DEPOT_AUTO(key_drop) seal_key        key;
     DEPOT_AUTO(depot_buf_free) depot_buf place = { 0 };
@@ -154,7 +154,7 @@ const char *seal_text(depot_arena *arena, const char *of_queue, const char *type
         (void)DEPOT_FAIL(err, INVALID, "arguments must not have a member %s: it marks those that depotd has encrypted", member);
         return NULL;
     }
-    return s != NULL && s->encrypt_args ? encrypt(arena, to, type, text, err) : text;
+    return s != NULL && s->encrypt_args ? encrypted(arena, to, type, text, err) : text;
 }
 
 const char *seal_args(depot_arena *arena, const char *of_queue, const char *type, const depot_json *args, depot_err *err)

@@ -16,7 +16,7 @@ static void read_outcome(depot_arena *arena, const depot_json *head, const char 
     depot_err           err = { 0 };
 
     outcome_read(arena, head, text, n, &one);
-    if (!outcome_range_read(arena, head, text, n, FIRST, PLACES, 1, &all, &err)) {
+    if (!outcome_range_read(arena, head, text, &(outcome_range){ FIRST, PLACES, 1 }, &all, &err)) {
         if (err.code != DEPOT_E_MALFORMED) {
             abort();
         }

@@ -21,7 +21,7 @@ typedef struct section_list {
     size_t         n;
 } section_list;
 static section_list        written;  /* by the test */
-static const section_list *in_force, *reloaded; /* reloaded: in force as soon as anybody has seen the last section */
+static const section_list *_Atomic in_force, *reloaded; /* reloaded: in force as soon as anybody has seen the last section */
 
 static const void *sections(void)
 {
@@ -33,9 +33,7 @@ static const void *next_section(const void *now, size_t *it, const char **out_na
     const section_list *list = now;
 
     if (*it >= list->n) {
-        if (reloaded != NULL) { /* in a test with one thread */
-            in_force = reloaded;
-        }
+        in_force = reloaded == NULL ? in_force : reloaded;
         return NULL;
     }
     *out_name = list->rows[*it].name;
@@ -49,7 +47,8 @@ static size_t          n_calls, n_delivered;
 static int             fail_jobs, pause_us, eval_code; /* eval_code: error of eval; 0: it works */
 static bool            subscribed;
 
-DEPOT_PRINTF(1, 2) static void note(const char *fmt, ...)
+static void note(const char *fmt, ...) DEPOT_PRINTF(1, 2);
+static void note(const char *fmt, ...)
 {
     char    text[4096];
     va_list ap;
@@ -567,8 +566,9 @@ static void the_check_reports_every_problem(void)
     BEGIN(list);
     events_check(&env, note_problem, NULL);
     is_str(all_calls(),
-           "action run: there is no no.such\nform run: \"bash:rm\": there is no such kind of action\nargs args: arguments are one JSON object, "
-           "{...}\nwhen when: cannot be read\ntwo run: there is no no.such\ntwo when: cannot be read\n", "hook, option and reason of each");
+           "action run: there is no no.such\nform run: \"bash:rm\": there is no such kind of action\n"
+           "args args: arguments are one JSON object, {...}\nwhen when: cannot be read\ntwo run: there is no no.such\n"
+           "two when: cannot be read\n", "hook, option and reason of each");
 }
 
 int main(void)
