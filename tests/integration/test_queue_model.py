@@ -55,6 +55,7 @@ class Play:
         unique = dice.choice((None, None, "u1", "u2"))
         key = dice.choice(("k1", "k2", None if queue == "free" else "k1"))
         on_failure, tries = dice.choice(("cancel", "run", "wait")), dice.choice((1, 2, 5))
+        over = {name for name, j in self.model.jobs.items() if j.status in ENDED}  # others may end until this commits: nothing is locked for an answer
         if needs:
             options.update(after=needs, on_dependency_failure=on_failure)
         if unique:
@@ -65,7 +66,7 @@ class Play:
         def made(rows):
             name = rows[0][0]
             if unique and name in self.model.jobs:
-                self.model.known(name, unique)
+                self.model.known(name, unique, over)
             else:
                 self.model.made(name, Job(queue, tries, key=key, unique=unique, needs=needs, on_failure=on_failure))
         return Step(("select depot.enqueue('%s', 't', priority => %d, max_attempts => %d, options => nullif(%s, '{}'::jsonb))" % (
