@@ -5,6 +5,7 @@
  * migration. No checkpoint is needed: what the server holds in memory alone is in its WAL, which a commit writes also
  * without a sync, and files that it still has to sync are known to its checkpointer.
  * WAL is archived only when the cluster is there to stay: its successor would want the same names for other content. */
+#include <errno.h>
 #include <fcntl.h>
 #include <time.h>
 #include <unistd.h>
@@ -77,7 +78,7 @@ static bool mark_remove(depot_arena *arena, const pg_place *place, depot_err *er
 {
     const char *path = mark_of(arena, place);
 
-    if (unlink(path) != 0) {
+    if (unlink(path) != 0 && errno != ENOENT) { /* gone: an earlier try failed after this */
         return DEPOT_FAIL_ERRNO(err, "cannot remove %s", path);
     }
     return depot_fsync_dir(place->root, err);
