@@ -54,6 +54,7 @@ static void on_done(worker_proc *w, uint64_t id, const depot_script_result *res)
     pthread_mutex_lock(&s->lock);
     tell_room(w, was_full);
 }
+
 /* ---- ranges ---- */
 
 /* A job that goes on has a ticket of its own, which gets its arg once the range's has been told. */
