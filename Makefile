@@ -136,7 +136,7 @@ saying = $(basename $(notdir $(shell grep -ls '$(1)' /dev/null $(call sources,te
 integration_all := $(basename $(notdir $(call sources,tests/integration) $(call scripts,integration)))
 # what the ThreadSanitizer build runs: unit tests, but for those of Lua states, which have one thread and count processor time, and
 # the integration tests that ask for it by a line "test-tsan: yes"
-TSAN_UNIT ?= $(filter-out test_lua_match test_lua_sandbox test_lua_script test_lua_vm,$(notdir $(unit_bin)))
+TSAN_UNIT ?= $(filter-out test_lua_match test_lua_range test_lua_sandbox test_lua_script test_lua_vm,$(notdir $(unit_bin)))
 TSAN_INTEGRATION ?= $(call saying,test-tsan: yes)
 
 check: deps ## everything; quick parts first; the last line is the total

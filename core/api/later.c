@@ -68,6 +68,12 @@ static void answer(depot_req *due, const depot_err *err)
 }
 
 /* What the holder does with a request that it has begun nobody knows here. */
+static void set_unknown(depot_err *err, const char *why)
+{
+    (void)DEPOT_FAIL(err, DB_UNKNOWN, "%s", why);
+    (void)depot_hint(err, "whether it took effect is not known: look before doing it again");
+}
+
 static bool watch(void *arg, run_service *s, depot_err *err)
 {
     struct later *l = arg;
@@ -75,8 +81,7 @@ static bool watch(void *arg, run_service *s, depot_err *err)
     int64_t       wait = INT64_MAX;
 
     (void)err;
-    (void)DEPOT_FAIL(&late, DB_UNKNOWN, "no answer before the deadline");
-    (void)depot_hint(&late, "whether it took effect is not known: look before doing it again");
+    set_unknown(&late, "no answer before the deadline");
     while (service_wait(s, wait)) {
         pthread_mutex_lock(&l->lock);
         depot_req *due = take_due(l, depot_now_ms());
@@ -104,8 +109,7 @@ void later_settle(struct later *l, int64_t grace_ms)
     int64_t   until = clock_until(grace_ms);
     depot_err err = { 0 };
 
-    (void)DEPOT_FAIL(&err, DB_UNKNOWN, "depotd is shutting down and had no answer yet");
-    (void)depot_hint(&err, "whether it took effect is not known: look before doing it again");
+    set_unknown(&err, "depotd is shutting down and had no answer yet");
     pthread_mutex_lock(&l->lock);
     while (l->first != NULL && clock_cond_wait(&l->empty, &l->lock, until)) {
     }

@@ -60,7 +60,7 @@ bool app_boot(app *a, depot_err *err)
         return false;
     }
     api_set_ready(false, "starting plugins");
-    if (!api_auth_online(err) || !start_scripts(a, err) || !host_start(a->host, false, err) || !app_work_start(a, err)) {
+    if (!start_scripts(a, err) || !host_start(a->host, false, err) || !app_work_start(a, err)) {
         return false;
     }
     api_set_ready(true, NULL);

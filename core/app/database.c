@@ -39,11 +39,16 @@ static bool start_embedded(app *a, depot_err *err)
     return true;
 }
 
+static bool is_lost(const depot_err *err)
+{
+    return err->code == DEPOT_E_DB_DOWN || err->code == DEPOT_E_DB_UNKNOWN;
+}
+
 /* A server that is killed while it comes up is started again; one that cannot use its files fails every time. */
 static bool start_embedded_patiently(app *a, depot_err *err)
 {
     for (int left = EMBEDDED_TRIES - 1; !start_embedded(a, err); left--) {
-        if (err->code != DEPOT_E_DB_DOWN || left == 0 || !app_wait(a, RETRY_MIN_MS)) {
+        if (!is_lost(err) || left == 0 || !app_wait(a, RETRY_MIN_MS)) {
             return false;
         }
         log_err("core", DEPOT_LOG_WARN, "database.start_again", err);
@@ -145,15 +150,20 @@ static bool is_reached(app *a, depot_err *err)
     return db_pool_open(a->env.db, true, &db, err);
 }
 
-/* Reached, migrated, looked at: until all of it has succeeded, the server refuses something, or a stop is wanted. */
+static bool settle(app *a, depot_err *err)
+{
+    return a->cluster == NULL || pg_cluster_settle(a->cluster, err);
+}
+
+/* Reached, migrated, looked at, settled, our token known: until all of it has succeeded, the server refuses it, or a stop is wanted. */
 static bool prepare(app *a, depot_err *err)
 {
     for (int64_t pause = RETRY_MIN_MS;; pause = pause * 2 > RETRY_MAX_MS ? RETRY_MAX_MS : pause * 2) {
         bool reached = is_reached(a, err);
-        if (reached && migrate(a, err) && look_at_role(a, err)) {
+        if (reached && migrate(a, err) && look_at_role(a, err) && settle(a, err) && api_auth_online(err)) {
             return true;
         }
-        if (reached && err->code != DEPOT_E_DB_DOWN && err->code != DEPOT_E_DB_UNKNOWN) {
+        if (reached && !is_lost(err)) {
             return false;
         }
         if (!wait_a_little(a, err, pause)) {
@@ -187,7 +197,7 @@ bool app_database_start(app *a, depot_err *err)
         .idle_tx_timeout_ms = o->idle_in_transaction_timeout,
     };
     a->env.db = db_pool_new(&a->pool);
-    if (!prepare(a, err) || (a->cluster != NULL && !pg_cluster_settle(a->cluster, err))) {
+    if (!prepare(a, err)) {
         return false;
     }
     if (o->direct_url != NULL || !db_pool_is_pooler(a->env.db)) {

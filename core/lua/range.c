@@ -150,18 +150,23 @@ static run *take_run(range *g, depot_err *err)
         r->members = g->job;
         r->job_id = r->id_text;
         r->label = r->label_text;
-        (void)snprintf(r->id_text, sizeof(r->id_text), "%s", g->job_id); /* ids: they fit */
-        (void)snprintf(r->token_text, sizeof(r->token_text), "%s", g->token);
+        (void)snprintf(r->token_text, sizeof(r->token_text), "%s", g->token); /* it fits */
     }
     return r;
 }
 
-static void set_id(const range *g, run *r, int64_t place)
+void depot_range_id(const char *id, int64_t place, char out[ID_LENGTH + 1])
 {
-    size_t   last = strlen(g->job_id) - 3; /* three digits, of which ten bits are the place */
-    unsigned base = (unsigned)strtoul(g->job_id + last, NULL, 16);
+    size_t   last = ID_LENGTH - 3; /* three digits, of which ten bits are the place */
+    unsigned base = (unsigned)strtoul(id + last, NULL, 16);
 
-    (void)snprintf(r->id_text + last, 4, "%03x", (base | (unsigned)place) & 0xfff);
+    memcpy(out, id, last);
+    (void)snprintf(out + last, 4, "%03x", (base | (unsigned)place) & 0xfff);
+}
+
+static void set_id(const range *g, run *r)
+{
+    depot_range_id(g->job_id, r->place, r->id_text);
     (void)snprintf(r->label_text, sizeof(r->label_text), "job %s", r->id_text);
 }
 
@@ -170,7 +175,7 @@ static void begin(range *g, run *r)
     r->place = g->first + g->begun;
     r->id = g->id + 1 + (uint64_t)g->begun;
     r->args_text = depot_json_item(&g->at, &r->args_len);
-    set_id(g, r, r->place);
+    set_id(g, r);
     r->started_us = depot_now_us();
     r->deadline_ms = r->started_us / 1000 + g->timeout_ms;
     if (g->begun++ == 0) {

@@ -396,8 +396,8 @@ void scripts_stop(int64_t grace_ms)
     s->gen = NULL;
 }
 
-static const host_scripts operations = { .run = run, .run_range = run_range, .enough = enough, .cancel = cancel, .capacity = capacity, .on_change = on_change,
-                                         .handler_find = handler_find, .handler_next = handler_next };
+static const host_scripts operations = { .run = run, .run_range = run_range, .enough = enough, .cancel = cancel, .capacity = capacity,
+                                         .on_change = on_change, .handler_find = handler_find, .handler_next = handler_next };
 
 bool scripts_start(host *h, const scripts_options *options, const host_scripts **out, depot_err *err)
 {

@@ -149,7 +149,7 @@ static bool choose_programs(pg_cluster *c, const pg_cluster_options *options, bo
 /* What an earlier process left in this folder that was killed: a throw-away cluster, or a new one that never settled. */
 static bool cluster_empty(pg_cluster *c, depot_err *err)
 {
-    if (!c->place.throwaway && access(c->place.data, F_OK) == 0) {
+    if (!c->place.throwaway) {
         log_write("pg", DEPOT_LOG_WARN, "pg.half_made", "%s was never finished: it is made anew", c->place.data);
     }
     return pg_server_end_all(c->arena, c->place.data, err) && depot_remove_tree(c->place.data, err);

@@ -147,7 +147,7 @@ bool pg_init(depot_arena *arena, const pg_place *place, const pg_programs *progr
     }
     if (!pg_place_mkdir(place, data, true, 0700, err) ||
         !run_initdb(arena, place, programs, secrets, data, err) ||
-        !include_settings(arena, data, err) || !pg_unsettled_mark(arena, place, err)) {
+        !include_settings(arena, data, err) || (!place->throwaway && !pg_unsettled_mark(arena, data, err))) {
         return depot_wrap(err, "make a PostgreSQL cluster");
     }
     return rename(data, place->data) == 0 || DEPOT_FAIL_ERRNO(err, "cannot rename %s to %s", data, place->data);

@@ -83,7 +83,7 @@ char *pg_url(depot_arena *arena, const pg_address *address, const char *role, co
 
 /* ---- settle.c: a new cluster is filled without syncs and put on the disk as a whole ---- */
 bool pg_unsettled(depot_arena *arena, const pg_place *place); /* whether a new cluster was left before that */
-bool pg_unsettled_mark(depot_arena *arena, const pg_place *place, depot_err *err) DEPOT_MUST_USE;
+bool pg_unsettled_mark(depot_arena *arena, const char *data, depot_err *err) DEPOT_MUST_USE; /* durable */
 /* Afterwards all that the cluster holds is on the disk, and so is what it acknowledges from then on. */
 bool pg_settle(depot_arena *arena, const pg_place *place, const pg_cluster_options *options, const pg_address *address,
                const char *super_url, depot_err *err) DEPOT_MUST_USE;

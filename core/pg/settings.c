@@ -164,7 +164,10 @@ bool pg_settings_write(const pg_place *place, const pg_cluster_options *options,
         add_quoted(&text, "archive_command", stage == PG_SETTLED ? options->archive_command : "");
     }
     if (options->throwaway || stage == PG_UNSYNCED) {
-        depot_buf_adds(&text, "fsync = off\nfull_page_writes = off\nsynchronous_commit = off\n");
+        depot_buf_adds(&text, "fsync = off\n");
+    }
+    if (options->throwaway) { /* but a commit is written: what a test was told outlives a killed server */
+        depot_buf_adds(&text, "full_page_writes = off\n");
     }
     for (const char *const *line = options->settings; line != NULL && *line != NULL; line++) {
         depot_buf_addf(&text, "%s\n", *line);

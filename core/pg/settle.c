@@ -1,35 +1,37 @@
 /* settle.c - from a new cluster that was filled without syncs to one that keeps what it acknowledges.
  *
- * A file, `unsettled`, lies beside the data folder until all is on the disk: a start that finds it makes the cluster anew.
+ * A file, depotd.unsettled, lies in the data folder until all is on the disk: a start that finds it makes the cluster anew.
  * Nobody was told of anything in it, and one sync of the whole takes a tenth of the time of a sync for each file and each
- * migration. No checkpoint is needed: what the server holds in memory alone is in its WAL, which a commit writes also
- * without a sync, and files that it still has to sync are known to its checkpointer.
+ * migration. No checkpoint is needed: what the server holds in memory alone is in its WAL with whole pages, which a commit
+ * writes also without a sync (so nothing but fsync is off), and files that it still has to sync are known to its
+ * checkpointer.
  * WAL is archived only when the cluster is there to stay: its successor would want the same names for other content. */
+#include <errno.h>
 #include <fcntl.h>
 #include <time.h>
 #include <unistd.h>
 
+#include "base/unit.h"
 #include "db/pool.h"
 #include "pg/parts.h"
-#include "base/unit.h"
 
 #define CONNECT_MS 10000
 #define RELOAD_MS 10000
 #define LOOK_MS 2
 
-static const char *mark_of(depot_arena *arena, const pg_place *place)
+static const char *mark_in(depot_arena *arena, const char *data)
 {
-    return depot_strf(arena, "%s/unsettled", place->root);
+    return depot_strf(arena, "%s/depotd.unsettled", data);
 }
 
 bool pg_unsettled(depot_arena *arena, const pg_place *place)
 {
-    return access(mark_of(arena, place), F_OK) == 0;
+    return access(mark_in(arena, place->data), F_OK) == 0;
 }
 
-bool pg_unsettled_mark(depot_arena *arena, const pg_place *place, depot_err *err)
+bool pg_unsettled_mark(depot_arena *arena, const char *data, depot_err *err)
 {
-    return place->throwaway || depot_write_file(mark_of(arena, place), "", 0, 0600, err);
+    return depot_write_file(mark_in(arena, data), "", 0, 0644, err);
 }
 
 static bool is_syncing(depot_db *db, depot_arena *arena, bool *out, depot_err *err)
@@ -73,14 +75,14 @@ static bool sync_disk(const char *data, depot_err *err)
     return (fd >= 0 && syncfs(fd) == 0) || DEPOT_FAIL_ERRNO(err, "cannot sync the disk of %s", data);
 }
 
-static bool mark_remove(depot_arena *arena, const pg_place *place, depot_err *err)
+static bool mark_remove(depot_arena *arena, const char *data, depot_err *err)
 {
-    const char *path = mark_of(arena, place);
+    const char *path = mark_in(arena, data);
 
-    if (unlink(path) != 0) {
+    if (unlink(path) != 0 && errno != ENOENT) { /* gone: an earlier try failed after this */
         return DEPOT_FAIL_ERRNO(err, "cannot remove %s", path);
     }
-    return depot_fsync_dir(place->root, err);
+    return depot_fsync_dir(data, err);
 }
 
 bool pg_settle(depot_arena *arena, const pg_place *place, const pg_cluster_options *options, const pg_address *address,
@@ -90,7 +92,7 @@ bool pg_settle(depot_arena *arena, const pg_place *place, const pg_cluster_optio
 
     return db_connect(super_url, "depotd/pg", CONNECT_MS, &db, err) &&
            pg_settings_write(place, options, address, PG_UNARCHIVED, err) && sync_on(db, arena, err) &&
-           sync_disk(place->data, err) && mark_remove(arena, place, err) &&
+           sync_disk(place->data, err) && mark_remove(arena, place->data, err) &&
            pg_settings_write(place, options, address, PG_SETTLED, err) &&
            db_script(db, "select pg_reload_conf()", err);
 }

@@ -47,7 +47,7 @@ static spent spend(const char *to_queue, int64_t most, int64_t *out_total)
 static void put_by(const char *to_queue, const piece *fresh, int64_t left_ms)
 {
     int64_t now = depot_now_ms();
-    bool    done = false;
+    bool    done = strlen(to_queue) >= sizeof(fresh->queue); /* of 128 characters, but more bytes: asks each time */
 
     pthread_mutex_lock(&pieces_lock);
     for (size_t i = 0; i < PIECES_MAX && !done; i++) {

@@ -275,8 +275,11 @@ static void settle(queue *q, group *g)
     admit_all(q, g);
     if (g->n > 0 && !carry_out(q, g, &err)) {
         for (size_t i = 0; i < g->n; i++) {
-            if (g->all[i]->refusal == NULL) {
-                refuse(g, g->all[i], &err);
+            arrival *a = g->all[i];
+            if (a->refusal == NULL) {
+                refuse(g, a, &err);
+            } else if (a->details != NULL) {
+                depot_log_err(q->ctx, DEPOT_LOG_WARN, "queue.refusal_not_recorded", &err);
             }
         }
     }

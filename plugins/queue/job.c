@@ -51,7 +51,7 @@ job *job_of_range(const job *range, int64_t place)
                 .lease_ms = range->lease_ms, .beat_ms = INT64_MAX, .started_us = range->started_us, .args = "" };
     j->queue = keep(&at, range->queue);
     j->type = keep(&at, range->type);
-    range_set_id(range, place, j->id);
+    depot_range_id(range->id, place, j->id);
     memcpy(j->token, range->token, ID_SIZE);
     return j;
 }

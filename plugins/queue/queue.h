@@ -235,7 +235,6 @@ void range_answers_drop(range_answers *a);
 void range_add_other(range_answers *a, depot_arena *arena, int64_t place, depot_json *outcome);
 void range_add_result(range_answers *a, const char *text); /* of the next place; NULL: none */
 void range_answer(job *j, const range_answers *a);
-void range_set_id(const job *j, int64_t place, char out[ID_SIZE]);
 int64_t range_place(const job *j, const char *id); /* -1: it is not of that range, or j is none */
 
 /* lua_range.c: in a worker process */

@@ -1,6 +1,5 @@
 /* range.c - the jobs of a range of a chunk: handed to their C handler one after the other on one thread, and answered for
  * together. What went well is said by being left out. */
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -113,15 +112,6 @@ static void run_one(job *j, depot_job *seen, depot_arena *arena, const char *tex
     a->begun++;
 }
 
-void range_set_id(const job *j, int64_t place, char out[ID_SIZE])
-{
-    unsigned last =
-        (unsigned)strtoul(j->id + ID_SIZE - 4, NULL, 16); /* three digits, of which ten bits are the place */
-
-    memcpy(out, j->id, ID_SIZE);
-    (void)snprintf(out + ID_SIZE - 4, 4, "%03x", (last | (unsigned)place) & 0xfff);
-}
-
 int64_t range_place(const job *j, const char *id)
 {
     const size_t  same = ID_SIZE - 4;
@@ -161,7 +151,7 @@ void range_run(depot_ctx *ctx, void *job_ptr)
     for (bool on = true; on && a.begun < j->n;) {
         DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
         for (int i = 0; i < PARSED_AT_A_TIME && a.begun < j->n && (on = goes_on(&queue_self, j, &a)); i++) {
-            range_set_id(j, j->first + a.begun, id);
+            depot_range_id(j->id, j->first + a.begun, id);
             const char *text = depot_json_item(&at, &len);
             if (is_skipped(&queue_self, j, j->first + a.begun)) {
                 pass_over(j, arena, &a);

@@ -145,13 +145,22 @@ bool types_refresh(queue *q, depot_err *err)
     return true;
 }
 
-bool types_assign(queue *q, job *j)
+/* Rows are only added, so that what was found stays. NULL: no C code serves it. */
+static const served *served_of(queue *q, const char *type)
 {
+    const served *found = NULL;
+
     pthread_mutex_lock(&q->lock);
-    for (size_t i = 0; i < q->n_served && j->handler == NULL; i++) {
-        j->handler = depot_glob(q->served[i].glob, j->type) ? &q->served[i] : NULL;
+    for (size_t i = 0; i < q->n_served && found == NULL; i++) {
+        found = depot_glob(q->served[i].glob, type) ? &q->served[i] : NULL;
     }
     pthread_mutex_unlock(&q->lock);
+    return found;
+}
+
+bool types_assign(queue *q, job *j)
+{
+    j->handler = served_of(q, j->type);
     if (j->handler != NULL) {
         return true;
     }
@@ -168,12 +177,6 @@ bool types_assign(queue *q, job *j)
 bool types_is_served(queue *q, depot_arena *arena, const char *type)
 {
     depot_handler row;
-    bool          found = false;
 
-    pthread_mutex_lock(&q->lock);
-    for (size_t i = 0; i < q->n_served && !found; i++) {
-        found = depot_glob(q->served[i].glob, type);
-    }
-    pthread_mutex_unlock(&q->lock);
-    return found || depot_handler_find(q->ctx, arena, type, &row);
+    return served_of(q, type) != NULL || depot_handler_find(q->ctx, arena, type, &row);
 }

@@ -7,7 +7,6 @@
 #include "api/audit.h"
 #include "api/auth_parts.h"
 #include "api/internal.h"
-#include "db/migrate.h"
 
 #include "tap.h"
 
@@ -21,22 +20,14 @@ static const depot_plugin core = { .version = "1", .summary = "test" };
 
 static void open_all(void)
 {
-    DEPOT_AUTO(db_disconnect) depot_db *db = NULL;
     depot_err         err = { 0 };
-    size_t            applied = 0;
     const char *const sets[] = { "core", NULL };
-    const char       *source = getenv("DEPOT_SRC");
     db_pool_options   options = {
         .url = pg_cluster_url(pgt_cluster), .name = "test", .max = 8, .connect_timeout_ms = 5000, .acquire_timeout_ms = 5000,
         .statement_timeout_ms = 10000, .lock_timeout_ms = 5000, .idle_tx_timeout_ms = 10000
     };
-    const char *sql = depot_strf(pgt_arena, "%s/sql", source == NULL ? "." : source);
 
-    if (!db_connect(pg_cluster_owner_url(pgt_cluster), "test", 10000, &db, &err) ||
-        !migrate_up(db, pgt_arena, sql, sets, NULL, NULL, &applied, &err)) {
-        printf("Bail out! %s\n", err.msg);
-        exit(1);
-    }
+    pgt_migrate(sets);
     state_dir = pgt_dir("state");
     env = (host_env){ .state_dir = state_dir, .node = "n1", .executor = executor_new(8, 64), .db = db_pool_new(&options) };
     plugins = host_new(&env, &core);

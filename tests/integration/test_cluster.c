@@ -205,8 +205,10 @@ static void a_cluster_that_never_settled_is_made_anew(void)
     depot_err   err = { 0 };
     pg_cluster *c = start(&options, &err);
 
-    ok(c != NULL && exists(in(options.dir, "unsettled")), "a new cluster, to be filled");
+    ok(c != NULL && exists(in(options.dir, "data/depotd.unsettled")), "a new cluster, to be filled");
     is_str(ask(pg_cluster_super_url(c), "show fsync"), "off", "without syncs");
+    is_str(ask(pg_cluster_super_url(c), "select current_setting('full_page_writes') || current_setting('synchronous_commit')"), "onon",
+           "but its WAL has all that a sync of the whole must find");
     is_str(ask(pg_cluster_super_url(c), "show archive_command"), "", "and without an archive");
     ok(answers(pg_cluster_owner_url(c)), "it answers");
     is_str(ask(pg_cluster_owner_url(c), "create table t (x int)"), "", "a table");
@@ -217,7 +219,7 @@ static void a_cluster_that_never_settled_is_made_anew(void)
     is_str(ask(pg_cluster_owner_url(c), "select to_regclass('t') is null"), "t", "makes it anew");
     is_str(ask(pg_cluster_owner_url(c), "create table t (x int)"), "", "the table again");
     ok(pg_cluster_settle(c, &err), "and now it is put on the disk");
-    ok(!exists(in(options.dir, "unsettled")), "the mark is gone");
+    ok(!exists(in(options.dir, "data/depotd.unsettled")), "the mark is gone");
     is_str(ask(pg_cluster_super_url(c), "show fsync"), "on", "it syncs");
     is_str(ask(pg_cluster_super_url(c), "show archive_command"), "true", "and archives");
     ok(pg_cluster_settle(c, &err), "which needs to be done once only");

@@ -228,7 +228,7 @@ def roles(pg):
 
 def main():
     began = time.monotonic()
-    with Cluster("synchronous_commit=on") as pg:  # off, a killed server may forget what it has acknowledged
+    with Cluster() as pg:
         note("server after %.1f s" % (time.monotonic() - began))
         with Line(pg) as line:
             wrong_password(pg, line)

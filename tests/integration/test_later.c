@@ -6,7 +6,6 @@
 #include "api/internal.h"
 #include "base/clock.h"
 #include "base/metrics.h"
-#include "db/migrate.h"
 
 #include "tap.h"
 
@@ -312,22 +311,14 @@ static void a_daemon_that_stops_waits(void)
 
 static void open_all(void)
 {
-    DEPOT_AUTO(db_disconnect) depot_db *db = NULL;
     depot_err         err = { 0 };
-    size_t            applied = 0;
     const char *const sets[] = { "core", NULL };
-    const char       *source = getenv("DEPOT_SRC");
     db_pool_options   options = { .url = pg_cluster_url(pgt_cluster), .name = "test", .max = 8, .connect_timeout_ms = 5000,
                                   .acquire_timeout_ms = 5000, .statement_timeout_ms = 10000, .lock_timeout_ms = 5000,
                                   .idle_tx_timeout_ms = 10000 };
     const api_limits  limits = { .max_body = 1000, .request_timeout_ms = DEADLINE_MS };
-    const char       *sql = depot_strf(pgt_arena, "%s/sql", source == NULL ? "." : source);
 
-    if (!db_connect(pg_cluster_owner_url(pgt_cluster), "test", 10000, &db, &err) ||
-        !migrate_up(db, pgt_arena, sql, sets, NULL, NULL, &applied, &err)) {
-        printf("Bail out! %s\n", err.msg);
-        exit(1);
-    }
+    pgt_migrate(sets);
     for (size_t i = 0; i < api_metrics_n; i++) {
         ok_err(metrics_register("core", &api_metrics[i], &err), &err, "a metric");
     }

@@ -1,7 +1,6 @@
 /* test_listener.c - notifications, and what a transaction pooler (PgBouncer) in between changes. */
 #include <signal.h>
 
-#include "db/migrate.h"
 #include "db/pool.h"
 #include "run/child.h"
 

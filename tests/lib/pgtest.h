@@ -10,6 +10,7 @@
 
 #include "base/log.h"
 #include "base/unit.h"
+#include "db/migrate.h"
 #include "db/pool.h"
 #include "pg/cluster.h"
 
@@ -57,6 +58,23 @@ static inline void pgt_begin(void)
 {
     pgt_folders();
     pgt_cluster = pgt_start("pg", NULL);
+}
+
+/* As the owner; there is no going on without. */
+static inline void pgt_migrate(const char *const *sets)
+{
+    DEPOT_AUTO(db_disconnect) depot_db *db = NULL;
+    const char                         *src = getenv("DEPOT_SRC");
+    depot_err                           err = { 0 };
+    size_t                              n = 0;
+
+    bool good = db_connect(pg_cluster_owner_url(pgt_cluster), "test", 10000, &db, &err) &&
+                migrate_up(db, pgt_arena, depot_strf(pgt_arena, "%s/sql", src == NULL ? "." : src), sets, NULL, NULL, &n, &err);
+
+    if (!ok(good, "the migrations apply")) {
+        printf("# %s (%s)\n", err.msg, err.hint);
+        exit(1);
+    }
 }
 
 static inline void pgt_do(const char *sql);

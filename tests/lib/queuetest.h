@@ -1,8 +1,8 @@
-/* queuetest.h - for tests of sql/queue: a migrated cluster, and questions as the daemon's role asks them.. */
+/* queuetest.h - for tests of sql/queue: a migrated cluster, and questions as the daemon's role asks them. */
 #ifndef QUEUETEST_H
 #define QUEUETEST_H
 
-#include "db/migrate.h"
+#include "db/pool.h"
 
 #include "tap.h"
 
@@ -27,17 +27,9 @@ static inline depot_db *as_depot(void)
 
 static inline void migrate(void)
 {
-    static const char *const            sets[] = { "core", "queue", NULL };
-    DEPOT_AUTO(db_disconnect) depot_db *db = connect_as(pg_cluster_owner_url(pgt_cluster));
-    const char                         *src = getenv("DEPOT_SRC");
-    depot_err                           err = { 0 };
-    size_t                              n = 0;
+    static const char *const sets[] = { "core", "queue", NULL };
 
-    if (!ok_err(migrate_up(db, pgt_arena, depot_strf(pgt_arena, "%s/sql", src == NULL ? "." : src), sets, NULL, NULL,
-                           &n, &err),
-                &err, "the migrations apply")) {
-        exit(1);
-    }
+    pgt_migrate(sets);
 }
 
 /* The first column of the first row as the daemon's role sees it; NULL for none. */

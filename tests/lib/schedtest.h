@@ -4,7 +4,6 @@
 #define SCHEDTEST_H
 
 #include "base/metrics.h"
-#include "db/migrate.h"
 #include "run/sched_parts.h"
 
 typedef struct section {
@@ -208,18 +207,11 @@ static inline bool st_eventually(bool (*holds)(void), int seconds)
 
 static inline void st_begin(void)
 {
-    static const char *const            core[] = { "core", NULL };
-    DEPOT_AUTO(db_disconnect) depot_db *db = NULL;
-    const char                         *src = getenv("DEPOT_SRC");
-    size_t                              n = 0;
-    depot_err                           err = { 0 };
+    static const char *const core[] = { "core", NULL };
+    depot_err                err = { 0 };
 
     pgt_begin();
-    if (!db_connect(pg_cluster_owner_url(pgt_cluster), "test", 10000, &db, &err) ||
-        !migrate_up(db, pgt_arena, depot_strf(pgt_arena, "%s/sql", src == NULL ? "." : src), core, NULL, NULL, &n, &err)) {
-        printf("Bail out! %s\n", err.msg);
-        exit(1);
-    }
+    pgt_migrate(core);
     for (size_t i = 0; i < sched_metrics_n; i++) {
         ok_err(metrics_register("core", &sched_metrics[i], &err), &err, sched_metrics[i].name);
     }

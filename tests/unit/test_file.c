@@ -247,7 +247,6 @@ static void stdio_is_never_taken(void)
     ok(waitpid(pid, &status, 0) == pid && status == 0, "a closed stdin stays closed");
 }
 
-/* In a mount namespace of its own: /proc is gone, so a nameless file could never be named; the disk is tiny. */
 static bool write_short(const char *path, const char *text)
 {
     int  fd = open(path, O_WRONLY | O_CLOEXEC);
@@ -270,6 +269,7 @@ static bool unshare_mounts(void)
            mount(NULL, "/", NULL, MS_REC | MS_PRIVATE, NULL) == 0;
 }
 
+/* In a mount namespace of its own: /proc is gone, so a nameless file could never be named; the disk is tiny. */
 static int without_proc_on_a_tiny_disk(void)
 {
     static char   big[1 << 20];

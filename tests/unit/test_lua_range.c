@@ -216,10 +216,10 @@ static void those_that_wait_do_so_together(void)
     rig     r;
     int64_t began = depot_now_ms();
 
-    open_rig(&r, "", "", "depot.sleep(0.05) return job.args");
+    open_rig(&r, "", "", "depot.sleep(0.25) return job.args");
     run_all(&r, "0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15", 16, 5000);
     is_str(r.answer.data, "begun 16 ended going results [0,1,2,3,4,5,6,7,8,9,10,11,12,13,14,15]", "16 wait, 8 at a time");
-    ok(depot_now_ms() - began < 600, "in less time than one after the other");
+    ok(depot_now_ms() - began < 3000, "in less time than one after the other");
     rig_free(&r);
 }
 
@@ -227,7 +227,7 @@ static void what_takes_long_goes_on(void)
 {
     rig r;
 
-    open_rig(&r, "", "", "if job.args > 1 then depot.sleep(1.2) end return job.args");
+    open_rig(&r, "", "", "if job.args > 1 then depot.sleep(2.5) end return job.args");
     run_all(&r, "0,1,2,3,4", 5, 5000);
     is_str(r.answer.data, "begun 5 ended going 4 3 2 results [0,1,null,null,null]", "after a second the range answers");
     is_int(r.ended, 0, "while some of its jobs are under way");
@@ -240,7 +240,7 @@ static void one_computes_at_a_time(void)
 {
     rig r;
 
-    open_rig(&r, "", "", "local until_ = depot.now() + 0.3 while depot.now() < until_ do end return job.args");
+    open_rig(&r, "", "", "local until_ = depot.now() + 0.2 while depot.now() < until_ do end return job.args");
     run_all(&r, "0,1,2,3,4,5,6,7", 8, 5000);
     contains(r.answer.data, "results [0,1,2,", "each goes on to its end before another one begins");
     ok(strncmp(r.answer.data, "begun 8", 7) != 0, "and after a second none does");

@@ -169,7 +169,7 @@ typedef struct depot_script {
 struct depot_range_result;
 typedef struct depot_script_range {
     const char *handler; /* job type */
-    const char *id;      /* of the job at place 0: its last three digits, and the place, make the id of another */
+    const char *id;      /* of the job at place 0 */
     const char *token;   /* of the lease of all */
     const char *job;     /* JSON text, one object: what each job sees of itself besides id and args */
     const char *args;    /* args_len bytes: n values of JSON with commas between them */
@@ -182,6 +182,9 @@ typedef struct depot_script_range {
     void (*job_done)(void *arg, const depot_script_result *res);
     void *done_arg;
 } depot_script_range;
+
+/* The id of the job at a place, from that of the job at place 0. */
+DEPOT_API void depot_range_id(const char *id, int64_t place, char out[37]);
 
 typedef struct depot_range_job {
     int64_t             place;
