@@ -92,11 +92,29 @@ void ticket_hear(ticket *t, uint64_t id, int64_t level, const char *text, size_t
     }
 }
 
-const char *ticket_job_said(const ticket *range, uint64_t id, depot_arena *arena)
+const char *ticket_take_said(ticket *range, uint64_t id, depot_arena *arena)
 {
-    const ticket *job = find_job(range, id);
+    ticket     *job = find_job(range, id);
+    const char *said = job == NULL ? NULL : ticket_said(job, arena);
 
-    return job == NULL ? NULL : ticket_said(job, arena);
+    if (job != NULL) {
+        depot_buf_reset(&job->said);
+        job->n_unsaid = 0;
+    }
+    return said;
+}
+
+const char *ticket_rest_said(const ticket *range, depot_arena *arena)
+{
+    DEPOT_AUTO(depot_buf_free) depot_buf out = { 0 };
+
+    for (const ticket *job = range->jobs; job != NULL; job = job->next) {
+        const char *said = ticket_said(job, arena);
+        if (said != NULL) {
+            depot_buf_addf(&out, "%s\"%lld\":%s", out.len == 0 ? "{" : ",", (long long)(range->first + (int64_t)(job->id - range->id) - 1), said);
+        }
+    }
+    return out.len == 0 ? NULL : depot_strf(arena, "%s}", out.data);
 }
 
 void ticket_inherit(ticket *t, ticket *range)
@@ -107,5 +125,6 @@ void ticket_inherit(ticket *t, ticket *range)
         t->said = job->said;
         t->n_unsaid = job->n_unsaid;
         job->said = (depot_buf){ 0 };
+        job->n_unsaid = 0;
     }
 }

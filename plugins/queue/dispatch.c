@@ -21,7 +21,7 @@ enum {
 static const char claim_sql[] = "select id, token, queue, job_type, args, attempt, max_attempts, lease_ms, timeout_ms"
                                 " from queue.claim($1, $2, $3, $4, $5 * interval '1 millisecond')";
 static const char claim_chunks_sql[] = "select id, token, lo, n, queue, job_type, args, max_attempts, lease_ms, timeout_ms"
-                                       " from queue.claim_chunks($1, $2, $3, $4, $5, $6 * interval '1 millisecond')";
+                                       " from queue.claim_chunks($1, $2, $3, $4, $5, $6 * interval '1 millisecond', $7, $8)";
 static const char unpack_sql[] = "select queue.unpack($1, $2, $3)";
 static const char held_chunks_sql[] = "select id, token, lo, n, queue, job_type, args, max_attempts, lease_ms, timeout_ms"
                                       " from queue.held_chunks($1, $2 * interval '1 millisecond')";
@@ -44,7 +44,8 @@ static int64_t script_room(queue *q)
 typedef struct wish {
     int64_t     n;
     const char *types;
-    int64_t     ranges[2]; /* of chunks [is_lua] */
+    int64_t     ranges[2];    /* of chunks [is_lua] */
+    const char *paced, *most; /* as pace_describe has them */
 } wish;
 
 static size_t count_ranges(const job_list *list)
@@ -199,7 +200,8 @@ static bool adopt(queue *q, depot_err *err)
 #define RANGE_VALS(q, o, w, is_lua)                                                                                    \
     {                                                                                                                  \
         DEPOT_TEXT((q)->worker), DEPOT_TEXT((q)->types.queues), DEPOT_TEXT((q)->types.of[is_lua]),                     \
-            DEPOT_INT((w)->ranges[is_lua]), DEPOT_INT((w)->ranges[is_lua] * CHUNK_JOBS), DEPOT_INT((o)->lease)         \
+            DEPOT_INT((w)->ranges[is_lua]), DEPOT_INT((w)->ranges[is_lua] * CHUNK_JOBS), DEPOT_INT((o)->lease),        \
+            DEPOT_TEXT((w)->paced), DEPOT_TEXT((w)->most)                                                              \
     }
 
 /* What goes to the database in one round trip, and what comes back. */
@@ -260,6 +262,7 @@ static bool turn(queue *q, bool *out_again, depot_err *err)
 
     finish_collect(q, &results);
     wish w = wanted(q);
+    pace_describe(q, arena, &w.paced, &w.most);
     if (!exchange(q, arena, &results, &w, &rows, err)) {
         q->is_unsure = q->is_unsure || w.n > 0 || w.ranges[0] > 0 || w.ranges[1] > 0;
         return results.n > 0 && err->code == DEPOT_E_DB ? finish_one_by_one(q, results.n, err) : false;

@@ -50,6 +50,9 @@ static void drop_first(queue *q)
         keep_alive(q, j);
     }
     pthread_mutex_unlock(&q->lock);
+    if (j->n > 0) {
+        pace_learn(q, j);
+    }
     job_free(j);
 }
 

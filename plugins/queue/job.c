@@ -94,8 +94,7 @@ void job_take(job_list *list, job *j)
 
 /* ---- results ---- */
 
-/* JSON of somebody else, which is not read again, as one more member of the result; NULL: none. */
-static void add_member(job *j, const char *name, const char *json)
+void job_add_member(job *j, const char *name, const char *json)
 {
     if (json != NULL) {
         j->result.len--; /* the brace that closes it */
@@ -176,7 +175,7 @@ static void set_succeeded(queue *q, job *j, const char *result, int64_t cpu_us)
 
     depot_json_set(head, "cpu_us", depot_json_int(arena, cpu_us));
     depot_json_write(&j->result, head);
-    add_member(j, "result", job_result_text(q, arena, result));
+    job_add_member(j, "result", job_result_text(q, arena, result));
 }
 
 /* What queue.finish is told of a script that did not succeed. */
@@ -248,7 +247,7 @@ void job_end_script(queue *q, job *j, const depot_script_result *res)
     } else {
         set_other(j, res, queue_is_draining(q));
     }
-    add_member(j, "log", res->log);
+    job_add_member(j, "log", res->log);
     job_end(q, j);
 }
 

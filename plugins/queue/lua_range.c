@@ -6,7 +6,7 @@
 /* ---- what has become of it ---- */
 
 /* Nobody knows what the worker did before it died. Cut off by a shutdown, none is charged. */
-static void set_lost(queue *q, job *j, const depot_err *err)
+static void set_lost(queue *q, job *j, const depot_err *err, const char *logs)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
     bool is_lost = err->code == DEPOT_E_WORKER_LOST || err->code == DEPOT_E_TIMEOUT || err->code == DEPOT_E_CANCELED;
@@ -17,9 +17,10 @@ static void set_lost(queue *q, job *j, const depot_err *err)
     }
     depot_json_write(&j->result, depot_json_pack(arena, "{s:s, s:s, s:s, s:I}", "token", j->token, "chunk", j->id, "lost", err->msg, "busy_us",
                                                  depot_now_us() - j->started_us));
+    job_add_member(j, "logs", logs);
 }
 
-static void add_results(queue *q, range_answers *a, const char *results)
+static void add_results(queue *q, const job *j, range_answers *a, const char *results)
 {
     const char *at = results + 1; /* the bracket */
 
@@ -28,7 +29,7 @@ static void add_results(queue *q, range_answers *a, const char *results)
         size_t                                    n;
         const char *text = depot_json_item(&at, &n);
         text = depot_strndup(arena, text, n);
-        range_add_result(a, strcmp(text, "null") == 0 ? NULL : job_result_text(q, arena, text));
+        range_add_success(q, a, arena, j->first + i, strcmp(text, "null") == 0 ? NULL : text);
     }
 }
 
@@ -46,7 +47,7 @@ static depot_json *outcome_of(depot_arena *arena, const depot_script_result *res
 
 static void set_answers(queue *q, job *j, const depot_range_result *res)
 {
-    DEPOT_AUTO(range_answers_drop) range_answers a = { .begun = res->begun, .busy_us = res->busy_us };
+    DEPOT_AUTO(range_answers_drop) range_answers a = { .begun = res->begun, .busy_us = res->busy_us, .logs = res->logs };
     DEPOT_AUTO(depot_arena_drop) depot_arena    *arena = depot_arena_new();
     bool                                         draining = queue_is_draining(q);
 
@@ -57,7 +58,7 @@ static void set_answers(queue *q, job *j, const depot_range_result *res)
         depot_buf_addf(&a.going, "%s%lld", i == 0 ? "" : ",", (long long)res->going[i].place);
     }
     if (res->results != NULL && res->results[0] == '[') {
-        add_results(q, &a, res->results);
+        add_results(q, j, &a, res->results);
     }
     range_answer(j, &a);
 }
@@ -82,7 +83,7 @@ static void on_done(void *arg, depot_range_result *res)
     job   *j = arg;
 
     if (res->err.code != DEPOT_OK) {
-        set_lost(q, j, &res->err);
+        set_lost(q, j, &res->err, res->logs);
     } else {
         set_answers(q, j, res);
         take_going(q, j, res);

@@ -7,7 +7,14 @@
 
 #include "depot/svc_queue.h"
 
-enum { ID_SIZE = 37, SERVED_MAX = 16, WORKER_SIZE = 96, CHUNK_JOBS = 1024 /* a chunk has at most as many */ };
+enum {
+    ID_SIZE = 37,
+    SERVED_MAX = 16,
+    WORKER_SIZE = 96,
+    CHUNK_JOBS = 1024, /* a chunk has at most as many */
+    RANGE_US = 100000, /* after which the rest of a range of a C handler is given back */
+    PACES_MAX = 16
+};
 
 /* [plugin queue] */
 typedef struct queue_options {
@@ -57,6 +64,12 @@ typedef struct types {
     const char  *handlers; /* JSON for queue.hello */
 } types;
 
+/* A job type whose ranges are short. */
+typedef struct pace {
+    char    type[201]; /* as long as the database takes */
+    int64_t jobs;
+} pace;
+
 /* A leased job on its way through this process, or a range of a chunk's jobs under one lease (n > 0): then id is the chunk's, args
  * is the array of all its arguments, and first … first + n - 1 are the places. One piece of memory together with its texts. */
 typedef struct job {
@@ -67,6 +80,7 @@ typedef struct job {
     const served *handler;         /* of a job in C */
     int64_t       timeout_ms;
     int64_t       first, n;
+    int64_t       begun, took_us; /* of a range that has ended: its jobs that were begun, the time since it was handed out */
     int64_t       room;      /* that it takes of the scripts' capacity: of a range, for those of its jobs that wait */
     bool          has_ended; /* in the list of those */
     bool          was_told;  /* a range, that no more of its jobs are to begin */
@@ -114,6 +128,8 @@ typedef struct queue {
     int64_t cancel_ms;    /* when to look next for jobs that are to end */
     int64_t maintain_ms;  /* when to archive next */
     int64_t lua_pause_ms; /* no scripts until then: the workers refused one */
+    pace    paces[PACES_MAX];
+    size_t  n_paces;
     bool    is_short;     /* the last claim found less than it asked for: jobs of chunks may become rows */
     int64_t exchange_ms;  /* when the database was last asked */
     int64_t poll_wait_ms, retry_wait_ms;
@@ -196,6 +212,15 @@ bool types_is_served(queue *q, depot_arena *arena, const char *type); /* any thr
 /* Whose work it is: sets is_lua, handler, timeout_ms. false: nobody's any more. */
 bool types_assign(queue *q, job *j);
 
+/* One more item of an array of PostgreSQL, and all of it. */
+void        types_add_item(depot_buf *out, const char *text);
+const char *types_array(depot_arena *arena, const depot_buf *items);
+
+/* pace.c: the dispatcher's */
+void pace_learn(queue *q, const job *range); /* that has ended */
+/* Types, and how many jobs of each a range is to have: two arrays for queue.claim_chunks. */
+void pace_describe(const queue *q, depot_arena *arena, const char **out_types, const char **out_jobs);
+
 /* job.c */
 job *job_new(const depot_rows *rows, size_t row, bool is_range);
 /* Places of a range that are not to be begun, as somebody has canceled them; q->lock is held. */
@@ -212,6 +237,8 @@ depot_json *job_failure(depot_arena *arena, const depot_err *err, const char *pl
 /* The result as it is kept: of one that is too large, only its size. */
 const char *job_result_text(queue *q, depot_arena *arena, const char *result);
 depot_json *job_outcome(depot_arena *arena, const depot_script_result *res, bool draining); /* the same of a script */
+/* JSON of somebody else, which is not read again, as one more member of the job's result; NULL: none. */
+void job_add_member(job *j, const char *name, const char *json);
 void job_set_failed(job *j, const depot_err *err, bool draining);
 void job_set_released(job *j); /* was never begun */
 bool job_canceled(const depot_job *seen);
@@ -227,13 +254,15 @@ void range_set_released(job *j);                                    /* none was 
 void range_set_failed(job *j, const depot_err *err, bool draining); /* all fail by it */
 /* What is answered for a range: members of JSON arrays. */
 typedef struct range_answers {
-    depot_buf others, going, results;
-    int64_t   begun, with_result; /* begun: answered for */
-    int64_t   busy_us;
+    depot_buf   others, going, results;
+    int64_t     begun, with_result; /* begun: answered for */
+    int64_t     busy_us;
+    const char *logs; /* an object, {place: lines}; NULL: nobody has logged */
 } range_answers;
 void range_answers_drop(range_answers *a);
 void range_add_other(range_answers *a, depot_arena *arena, int64_t place, depot_json *outcome);
 void range_add_result(range_answers *a, const char *text); /* of the next place; NULL: none */
+void range_add_success(queue *q, range_answers *a, depot_arena *arena, int64_t place, const char *text); /* the same, as long as it can be kept */
 void range_answer(job *j, const range_answers *a);
 int64_t range_place(const job *j, const char *id); /* -1: it is not of that range, or j is none */
 

@@ -7,7 +7,6 @@
 
 enum {
     PARSED_AT_A_TIME = 64,  /* arguments that share an arena */
-    RANGE_US = 1000000,     /* after which the rest of a range is given back */
     RESULTS_BYTES = 4 << 20 /* of results, after which it is */
 };
 
@@ -39,8 +38,26 @@ void range_add_result(range_answers *a, const char *text)
     a->with_result += text != NULL;
 }
 
+/* Of a job that succeeded, what it returned. jsonb, in which others read it, has no place for the character 0: the job fails by that. */
+void range_add_success(queue *q, range_answers *a, depot_arena *arena, int64_t place, const char *text)
+{
+    depot_err err = { 0 };
+
+    for (const char *at = text; at != NULL && (at = strchr(at, '\\')) != NULL; at += 2) {
+        if (strncmp(at, "\\u0000", 6) == 0) {
+            (void)DEPOT_FAIL(&err, BAD_PAYLOAD, "the result cannot be stored: a text in it holds the character 0");
+            add_failure(a, arena, place, &err, false);
+            range_add_result(a, NULL);
+            return;
+        }
+    }
+    range_add_result(a, text == NULL ? NULL : job_result_text(q, arena, text));
+}
+
 void range_answer(job *j, const range_answers *a)
 {
+    j->begun = a->begun;
+    j->took_us = depot_now_us() - j->started_us;
     depot_buf_addf(&j->result, "{\"token\":\"%s\",\"chunk\":\"%s\",\"busy_us\":%lld", j->token, j->id,
                    (long long)a->busy_us);
     if (a->others.len > 0) {
@@ -52,6 +69,9 @@ void range_answer(job *j, const range_answers *a)
     if (a->begun < j->n) {
         long long from = j->first + a->begun, left = j->n - a->begun;
         depot_buf_addf(&j->result, ",\"released\":[{\"lo\":%lld,\"n\":%lld}]", from, left);
+    }
+    if (a->logs != NULL) {
+        depot_buf_addf(&j->result, ",\"logs\":%s", a->logs);
     }
     if (a->with_result > 0) {
         depot_buf_addf(&j->result, ",\"results\":[%s]", a->results.data);
@@ -103,12 +123,13 @@ static void run_one(job *j, depot_job *seen, depot_arena *arena, const char *tex
 
     seen->args = depot_json_parse(arena, text, len, &err);
     bool ok = seen->args != NULL && j->handler->fn(j->handler->arg, seen, arena, &result, &err);
-    if (!ok) {
+    if (ok) {
+        range_add_success(&queue_self, a, arena, place, result == NULL ? NULL : depot_json_text(arena, result));
+    } else {
         err.code = seen->args == NULL ? DEPOT_E_BAD_PAYLOAD : err.code == DEPOT_OK ? DEPOT_E_UNKNOWN : err.code;
         add_failure(a, arena, place, &err, queue_is_draining(&queue_self));
+        range_add_result(a, NULL);
     }
-    bool has_result = ok && result != NULL;
-    range_add_result(a, has_result ? job_result_text(&queue_self, arena, depot_json_text(arena, result)) : NULL);
     a->begun++;
 }
 

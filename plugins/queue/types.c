@@ -19,7 +19,7 @@ bool types_serve(const char *type_glob, depot_job_fn fn, void *arg, depot_err *e
     return has_room || DEPOT_FAIL(err, LIMIT, "no more than %d C handlers of jobs", SERVED_MAX);
 }
 
-static void add_item(depot_buf *out, const char *text)
+void types_add_item(depot_buf *out, const char *text)
 {
     depot_buf_adds(out, out->len == 0 ? "{\"" : ",\"");
     for (; *text != '\0'; text++) {
@@ -31,7 +31,7 @@ static void add_item(depot_buf *out, const char *text)
     depot_buf_adds(out, "\"");
 }
 
-static const char *array_text(depot_arena *arena, const depot_buf *items)
+const char *types_array(depot_arena *arena, const depot_buf *items)
 {
     return depot_strf(arena, "%s}", items->len == 0 ? "{" : items->data);
 }
@@ -52,8 +52,8 @@ static void look_at_scripts(queue *q, types *t, depot_buf *mine, depot_buf *all)
             t->scripts = more;
         }
         t->scripts[t->n_scripts++] = (script_type){ row.name, row.timeout_ms };
-        add_item(mine, row.name);
-        add_item(all, row.name);
+        types_add_item(mine, row.name);
+        types_add_item(all, row.name);
         depot_json *max = row.max_attempts > 0 ? depot_json_int(t->arena, row.max_attempts) : NULL;
         depot_json_add(list, depot_json_pack(t->arena, "{s:s, s:o, s:s}", "type", row.name, "max_attempts", max,
                                              "handler", row.file));
@@ -65,8 +65,8 @@ static void look_at_scripts(queue *q, types *t, depot_buf *mine, depot_buf *all)
 static void look_at_served(queue *q, depot_buf *mine, depot_buf *all)
 {
     for (size_t i = 0; i < q->n_served; i++) {
-        add_item(mine, q->served[i].glob);
-        add_item(all, q->served[i].glob);
+        types_add_item(mine, q->served[i].glob);
+        types_add_item(all, q->served[i].glob);
     }
 }
 
@@ -81,12 +81,12 @@ static types look(queue *q)
     pthread_mutex_unlock(&q->lock);
     look_at_scripts(q, &t, &lua, &all);
     for (size_t i = 0; o->queues != NULL && o->queues[i] != NULL; i++) {
-        add_item(&queues, o->queues[i]);
+        types_add_item(&queues, o->queues[i]);
     }
-    t.of[0] = array_text(t.arena, &c);
-    t.of[1] = array_text(t.arena, &lua);
-    t.all = array_text(t.arena, &all);
-    t.queues = queues.len == 0 ? NULL : array_text(t.arena, &queues);
+    t.of[0] = types_array(t.arena, &c);
+    t.of[1] = types_array(t.arena, &lua);
+    t.all = types_array(t.arena, &all);
+    t.queues = queues.len == 0 ? NULL : types_array(t.arena, &queues);
     return t;
 }
 

@@ -171,7 +171,7 @@ create view queue.job_attempts as
 
 -- ---- jobs made in bulk ----
 --
--- Up to 1024 jobs that differ in their arguments alone are one row of queue.chunks, and as long as all goes well nothing is ever
+-- Up to 1024 jobs that differ in their arguments (and requests) alone are one row of queue.chunks, and as long as all goes well nothing is ever
 -- written for one of them: what waits, what is leased and what has succeeded are ranges of places in the chunk. The place is the
 -- last ten bits of a job's id. A job that needs anything else (a retry, a dead letter, a cancel …) becomes a row of queue.jobs with
 -- that id and lives on there: a row of queue.jobs wins over its place in the chunk. docs/decisions/0008 says why.
@@ -187,6 +187,9 @@ $$;
 create function queue.chunk_of(id uuid) returns uuid
 language sql immutable as $$ select queue.job_at(id, 0) $$;
 
+create function queue.request_at(request_ids text[], place integer) returns text
+language sql immutable as $$ select request_ids[case when cardinality(request_ids) = 1 then 1 else place + 1 end] $$;
+
 -- Partitions by day of the id: made ahead and dropped whole by queue.keep_partitions. What no day is made for is in *_rest.
 create table queue.chunks (
     id           uuid primary key check (queue.place_of(id) = 0), -- also the id of its first job
@@ -198,7 +201,7 @@ create table queue.chunks (
     priority     integer not null check (priority > -2147483648),
     max_attempts integer not null check (max_attempts > 0),
     enqueued_by  text,
-    request_id   text
+    request_ids  text[] -- of all, or of each of them
 ) partition by range (id);
 create table queue.chunks_rest partition of queue.chunks default;
 
@@ -239,6 +242,7 @@ create table queue.chunk_attempts (
     finished_at timestamptz not null,
     others      integer[] not null default '{}',
     results     json, -- an array of n, when a handler returned anything
+    logs        json, -- {place: lines as in attempts.log} of those that have logged
     primary key (chunk, token)
 ) partition by range (chunk);
 create table queue.chunk_attempts_rest partition of queue.chunk_attempts default;
@@ -257,11 +261,11 @@ begin
     left join queue.chunk_attempts a on a.chunk = c.id and p between a.lo and a.lo + a.n - 1 and not p = any (a.others)
     cross join lateral jsonb_populate_record(null::queue.jobs, jsonb_build_object(
         'id', queue.job_at(c.id, p), 'queue', c.queue, 'job_type', c.job_type, 'payload_json', case when with_args then c.args -> p end,
-        'run_at', c.run_at,        'status', case when w.n is not null then 'queued' when l.n is not null then 'running' else 'succeeded' end,
+        'run_at', c.run_at, 'status', case when w.n is not null then 'queued' when l.n is not null then 'running' else 'succeeded' end,
         'priority', c.priority, 'max_attempts', c.max_attempts, 'attempts', case when w.n is null then 1 else 0 end, 'uncharged', 0,
         'waits_for', 0, 'key_held', false, 'lease_token', l.token, 'locked_at', l.started_at, 'locked_by', l.worker, 'lock_expires_at', l.expires_at,
         'result', case when w.n is null and l.n is null then a.results -> (p - a.lo) end,
-        'enqueued_by', c.enqueued_by, 'request_id', c.request_id, 'created_at', queue.id_time(c.id),
+        'enqueued_by', c.enqueued_by, 'request_id', queue.request_at(c.request_ids, p), 'created_at', queue.id_time(c.id),
         'updated_at', coalesce(a.finished_at, l.started_at, queue.id_time(c.id)))) r
     where c.id = of_chunk and coalesce(w.chunk, l.chunk, a.chunk) is not null
       and not exists (select from queue.jobs j where j.id = queue.job_at(c.id, p));
@@ -292,6 +296,18 @@ language sql stable as $$
           select token, lo, n, started_at, finished_at, 'succeeded', worker, others
           from queue.chunk_attempts where chunk = queue.chunk_of(job)) t
     where queue.place_of(job) between t.lo and t.lo + t.n - 1 and not queue.place_of(job) = any (t.others)
+$$;
+
+-- What an attempt has logged.
+create function queue.log_of(job uuid, attempt_no integer) returns jsonb
+language plpgsql stable as $$
+#variable_conflict use_variable
+begin
+    return coalesce((select t.log from queue.attempts t where t.job_id = job and t.attempt_no = attempt_no),
+                    (select (a.logs -> queue.place_of(job)::text)::jsonb from queue.chunk_attempts a
+                     where a.chunk = queue.chunk_of(job) and a.logs is not null and attempt_no = 1 and not queue.place_of(job) = any (a.others)
+                       and queue.place_of(job) between a.lo and a.lo + a.n - 1));
+end
 $$;
 
 -- How far a job says it is.
@@ -513,8 +529,11 @@ insert into queue.error_advice (code, retryable, advice) values
     ('UNKNOWN', true, 'look at the message and the log, then give the error a code of its own in the handler');
 
 create function queue.advice(error_code text) returns text
-language sql stable as $$
-    select advice from queue.error_advice where code in (upper(btrim(error_code)), 'UNKNOWN') order by code = 'UNKNOWN' limit 1
+language plpgsql stable set plan_cache_mode = force_generic_plan as $$
+begin
+    return (
+        select advice from queue.error_advice where code in (upper(btrim(error_code)), 'UNKNOWN') order by code = 'UNKNOWN' limit 1);
+end
 $$;
 
 grant select, insert, update, delete on all tables in schema queue to depot;

@@ -77,7 +77,8 @@ end
 $$;
 
 -- Many at once: an array of {queue, type, args, run_at, priority, max_attempts, key, actor, request_id, options}. Returns the ids in
--- that order. Those with keys in the order of their keys, so that two of these transactions wait for each other in one direction.
+-- that order. Those that differ in their arguments and requests alone become chunks; those with keys are made in the order of their keys, so
+-- that two of these transactions wait for each other in one direction.
 create function queue.enqueue_many(jobs jsonb, from_node text default null) returns uuid[]
 language plpgsql volatile set jit = off as $$
 declare
@@ -87,26 +88,42 @@ begin
         perform queue.fit_args(j ->> 'queue', coalesce(j -> 'args', '{}')) from jsonb_array_elements(jobs) j;
     end if;
     with given as materialized (
-        select r.*, queue.id_at(r.at) as id
-        from (select e.place, clock_timestamp() as at, e.j ->> 'queue' as queue, e.j ->> 'type' as type, e.j -> 'args' as args,
-                     (e.j ->> 'run_at')::timestamptz as run_at, (e.j ->> 'priority')::integer as priority,
-                     (e.j ->> 'max_attempts')::integer as max_attempts, e.j ->> 'key' as key, e.j ->> 'actor' as actor,
+        select j.*, coalesce(j.asked_attempts, t.max_attempts, p.max_attempts, 25) as max_attempts,
+               case when j.key is not null or j.options is not null then 'tied' when j.args -> '$encrypted' is not null then 'row' else 'place' end as becomes
+        from (select e.place, coalesce(e.j ->> 'queue', 'default') as queue, e.j ->> 'type' as type, coalesce(e.j -> 'args', '{}') as args,
+                     (e.j ->> 'run_at')::timestamptz as run_at, coalesce((e.j ->> 'priority')::integer, 0) as priority,
+                     (e.j ->> 'max_attempts')::integer as asked_attempts, e.j ->> 'key' as key, e.j ->> 'actor' as actor,
                      e.j ->> 'request_id' as request_id, nullif(e.j -> 'options', 'null') as options
-              from jsonb_array_elements(jobs) with ordinality e(j, place) offset 0) r
+              from jsonb_array_elements(jobs) with ordinality e(j, place) offset 0) j
+        left join queue.job_types t on t.job_type = j.type
+        left join queue.queue_policies p on p.queue = j.queue
+    ), alike as (
+        select g.*, g.args::text as text, row_number() over w - 1 as number, sum(octet_length(g.args::text)) over w / 1048576 as megabyte
+        from given g where g.becomes = 'place'
+        window w as (partition by g.queue, g.type, g.run_at, g.priority, g.max_attempts, g.actor order by g.place)
+    ), pieces as materialized (
+        select queue.chunk_of(queue.new_id()) as id, a.queue, a.type, count(*)::integer as n, a.run_at, a.priority, a.max_attempts, a.actor,
+               ('[' || string_agg(a.text, ',' order by a.place) || ']')::json as args,
+               array_agg(a.request_id order by a.place) as request_ids, array_agg(a.place order by a.place) as places
+        from alike a group by a.queue, a.type, a.run_at, a.priority, a.max_attempts, a.actor, a.megabyte, a.number / 1024
+    ), chunks as (
+        insert into queue.chunks (id, queue, job_type, n, args, run_at, priority, max_attempts, enqueued_by, request_ids)
+        select c.id, c.queue, c.type, c.n, c.args, coalesce(c.run_at, queue.id_time(c.id)), c.priority, c.max_attempts, c.actor, c.request_ids
+        from pieces c
+    ), ready as (
+        insert into queue.chunk_ready (chunk, lo, n, queue, job_type, rank, run_at)
+        select c.id, 0, c.n, c.queue, c.type, -c.priority, coalesce(c.run_at, queue.id_time(c.id)) from pieces c
     ), made as (
-        insert into queue.jobs (id, queue, job_type, payload_json, run_at, priority, max_attempts, enqueued_by, request_id, created_at,
-                                updated_at)
-        select g.id, coalesce(g.queue, 'default'), g.type, coalesce(g.args, '{}'), coalesce(g.run_at, g.at), coalesce(g.priority, 0),
-               coalesce(g.max_attempts, t.max_attempts, p.max_attempts, 25), g.actor, g.request_id, g.at, g.at
-        from given g left join queue.job_types t on t.job_type = g.type
-        left join queue.queue_policies p on p.queue = coalesce(g.queue, 'default')
-        where g.key is null and g.options is null order by g.place
-    ), keyed as (
-        select g.place, queue.enqueue(g.queue, g.type, g.args, g.run_at, g.priority, g.max_attempts, g.key, g.actor, g.request_id, from_node,
-                                      null, g.options) as id
-        from given g where g.key is not null or g.options is not null order by g.key, g.options -> 'unique' ->> 'key', g.place
+        select u.place, queue.job_at(c.id, u.at::integer - 1) as id from pieces c cross join unnest(c.places) with ordinality u(place, at)
+        union all
+        select g.place, queue.enqueue(g.queue, g.type, g.args, g.run_at, g.priority, g.max_attempts, null, g.actor, g.request_id, from_node)
+        from given g where g.becomes = 'row'
+        union all
+        select o.* from (select g.place, queue.enqueue(g.queue, g.type, g.args, g.run_at, g.priority, g.asked_attempts, g.key, g.actor, g.request_id,
+                                                       from_node, null, g.options)
+                         from given g where g.becomes = 'tied' order by g.key, g.options -> 'unique' ->> 'key', g.place) o
     )
-    select array_agg(coalesce(k.id, g.id) order by g.place) into ids from given g left join keyed k using (place);
+    select array_agg(m.id order by m.place) into ids from made m;
     perform queue.wake(from_node);
     return coalesce(ids, '{}');
 end

@@ -1,5 +1,6 @@
 -- What people and dashboards read: lists, one job, its timeline, why it is where it is. Documents in the seeds' shape with more
--- members; every function returns JSON text as it goes out.
+-- members; every function returns JSON text as it goes out. What reads one job is in PL/pgSQL with plans for any job, made once in a session: making
+-- them takes longer than using them.
 
 create function queue.item(j queue.jobs) returns json
 language sql stable as $$
@@ -35,105 +36,120 @@ end
 $$;
 
 create function queue.job(job uuid) returns json
-language sql stable as $$
-    select json_build_object('id', j.id, 'queue', j.queue, 'job_type', j.job_type, 'status', j.status, 'run_at', queue.iso(j.run_at),
-        'priority', j.priority, 'attempts', j.attempts, 'max_attempts', j.max_attempts, 'last_error_code', j.last_error_code,
-        'last_error_message', j.last_error_message, 'dlq_reason_code', j.dlq_reason_code, 'dlq_at', queue.iso(j.dlq_at),
-        'worker_id', j.locked_by, 'lock_expires_at', queue.iso(j.lock_expires_at), 'replay_of_job_id', j.replay_of_job_id,
-        'key', j.job_key, 'enqueued_by', j.enqueued_by, 'request_id', j.request_id, 'created_at', queue.iso(j.created_at),
-        'updated_at', queue.iso(j.updated_at), 'payload_json', queue.shown_args(j.payload_json),
-        'encrypted_with', queue.key_of(j.payload_json), 'result', j.result,
-        'progress', (select g.doc || jsonb_build_object('at', queue.iso(g.at)) from queue.job_progress g where g.job_id = j.id),
-        'checkpoints', (select json_agg(json_build_object('name', c.name, 'at', queue.iso(c.at), 'value', c.value) order by c.at)
-                        from queue.checkpoints c where c.job_id = j.id),
-        'batch_id', j.batch_id, 'concurrency_key', j.concurrency_key, 'unique_key', j.unique_key, 'timeout_ms', j.timeout_ms,
-        'cancel_requested_at', queue.iso(j.cancel_requested_at), 'canceled_by', j.canceled_by, 'archived_at', queue.iso(j.archived_at),
-        'after', (select json_agg(d.needs order by d.needs) from queue.dependencies d where d.job_id = j.id))
-    from queue.find(job) j
+language plpgsql stable set plan_cache_mode = force_generic_plan as $$
+begin
+    return (
+        select json_build_object('id', j.id, 'queue', j.queue, 'job_type', j.job_type, 'status', j.status, 'run_at', queue.iso(j.run_at),
+            'priority', j.priority, 'attempts', j.attempts, 'max_attempts', j.max_attempts, 'last_error_code', j.last_error_code,
+            'last_error_message', j.last_error_message, 'dlq_reason_code', j.dlq_reason_code, 'dlq_at', queue.iso(j.dlq_at),
+            'worker_id', j.locked_by, 'lock_expires_at', queue.iso(j.lock_expires_at), 'replay_of_job_id', j.replay_of_job_id,
+            'key', j.job_key, 'enqueued_by', j.enqueued_by, 'request_id', j.request_id, 'created_at', queue.iso(j.created_at),
+            'updated_at', queue.iso(j.updated_at), 'payload_json', queue.shown_args(j.payload_json),
+            'encrypted_with', queue.key_of(j.payload_json), 'result', j.result,
+            'progress', (select g.doc || jsonb_build_object('at', queue.iso(g.at)) from queue.job_progress g where g.job_id = j.id),
+            'checkpoints', (select json_agg(json_build_object('name', c.name, 'at', queue.iso(c.at), 'value', c.value) order by c.at)
+                            from queue.checkpoints c where c.job_id = j.id),
+            'batch_id', j.batch_id, 'concurrency_key', j.concurrency_key, 'unique_key', j.unique_key, 'timeout_ms', j.timeout_ms,
+            'cancel_requested_at', queue.iso(j.cancel_requested_at), 'canceled_by', j.canceled_by, 'archived_at', queue.iso(j.archived_at),
+            'after', (select json_agg(d.needs order by d.needs) from queue.dependencies d where d.job_id = j.id))
+        from queue.find(job) j);
+end
 $$;
 
 create function queue.last_error(job uuid) returns json
-language sql stable as $$
-    select json_build_object('error_code', error_code, 'error_message', error_message)
-    from queue.attempts where job_id = job and status = 'failed' order by attempt_no desc limit 1
+language plpgsql stable set plan_cache_mode = force_generic_plan as $$
+begin
+    return (
+        select json_build_object('error_code', error_code, 'error_message', error_message)
+        from queue.attempts where job_id = job and status = 'failed' order by attempt_no desc limit 1);
+end
 $$;
 
 create function queue.attempts_of(job uuid) returns json
-language sql stable as $$
-    select coalesce(json_agg(json_build_object('id', a.id, 'attempt_no', a.attempt_no, 'status', a.status,
-        'started_at', queue.iso(a.started_at), 'finished_at', queue.iso(a.finished_at), 'error_code', a.error_code,
-        'error_message', a.error_message, 'latency_ms', a.latency_ms, 'worker_id', a.worker_id,
-        'suggested_action', case when a.error_code is not null then queue.advice(a.error_code) end,
-        'error_place', t.error_place, 'error_trace', t.error_trace, 'log', t.log) order by a.attempt_no), '[]')
-    from queue.tries(job) a left join queue.attempts t using (job_id, attempt_no)
+language plpgsql stable set plan_cache_mode = force_generic_plan as $$
+begin
+    return (
+        select coalesce(json_agg(json_build_object('id', a.id, 'attempt_no', a.attempt_no, 'status', a.status,
+            'started_at', queue.iso(a.started_at), 'finished_at', queue.iso(a.finished_at), 'error_code', a.error_code,
+            'error_message', a.error_message, 'latency_ms', a.latency_ms, 'worker_id', a.worker_id,
+            'suggested_action', case when a.error_code is not null then queue.advice(a.error_code) end,
+            'error_place', t.error_place, 'error_trace', t.error_trace, 'log', queue.log_of(job, a.attempt_no)) order by a.attempt_no), '[]')
+        from queue.tries(job) a left join queue.attempts t using (job_id, attempt_no));
+end
 $$;
 
 -- Everything that is known to have happened, in order: kind, then what belongs to it.
 create function queue.story(job uuid) returns json
-language sql stable as $$
-    with j as materialized (select * from queue.find(job)), events(at, place, attempt_no, doc) as (
-        select j.created_at, 0, 0, json_build_object('kind', 'Enqueued', 'at', queue.iso(j.created_at), 'by', j.enqueued_by,
-            'request_id', j.request_id, 'replay_of_job_id', j.replay_of_job_id, 'key', j.job_key, 'encrypted_with', queue.key_of(j.payload_json))
-        from j
-        union all
-        select d.created_at, 1, 0, json_build_object('kind', 'PolicyDecision', 'at', queue.iso(d.created_at), 'id', d.id,
-            'decision', d.decision, 'reason_code', d.reason_code, 'details_json', d.details_json)
-        from queue.policy_decisions d where d.job_id = job
-        union all
-        select a.started_at, 2, a.attempt_no, json_build_object('kind', 'Attempt', 'at', queue.iso(a.started_at), 'id', a.id,
-            'attempt_no', a.attempt_no, 'status', a.status, 'worker_id', a.worker_id, 'error_code', a.error_code,
-            'error_message', a.error_message, 'suggested_action', case when a.error_code is not null then queue.advice(a.error_code) end,
-            'latency_ms', a.latency_ms, 'log', t.log)
-        from queue.tries(job) a left join queue.attempts t using (job_id, attempt_no)
-        union all
-        select c.at, 3, t.attempt_no, json_build_object('kind', 'Checkpoint', 'at', queue.iso(c.at), 'name', c.name, 'attempt_no', t.attempt_no)
-        from queue.checkpoints c left join queue.tries(job) t on t.id = c.token where c.job_id = job
-        union all
-        select g.at, 3, 0, json_build_object('kind', 'Progress', 'at', queue.iso(g.at), 'fraction', g.doc -> 'fraction', 'text', g.doc -> 'text')
-        from queue.job_progress g where g.job_id = job
-        union all
-        select a.finished_at, 3, a.attempt_no, json_build_object('kind', 'LeaseLost', 'at', queue.iso(a.finished_at),
-            'attempt_no', a.attempt_no, 'worker_id', a.worker_id, 'why', a.error_message)
-        from queue.attempts a where a.job_id = job and a.error_code = 'WORKER_LOST'
-        union all
-        select a.finished_at, 3, a.attempt_no, json_build_object('kind', 'Rescheduled', 'at', queue.iso(a.finished_at),
-            'attempt_no', a.attempt_no, 'run_at', queue.iso(a.retry_at), 'charged', a.charged)
-        from queue.attempts a where a.job_id = job and a.retry_at is not null
-        union all
-        select j.dlq_at, 4, j.attempts, json_build_object('kind', 'Dead', 'at', queue.iso(j.dlq_at), 'reason_code', j.dlq_reason_code)
-        from j where j.dlq_at is not null
-        union all
-        select j.cancel_requested_at, 4, j.attempts, json_build_object('kind', 'CancelRequested', 'at', queue.iso(j.cancel_requested_at),
-            'by', j.canceled_by)
-        from j where j.cancel_requested_at is not null
-        union all
-        select e.at, 4, 0, json_build_object('kind', e.kind, 'at', queue.iso(e.at), 'by', e.actor, 'request_id', e.request_id)
-        from queue.events e where e.job_id = job
-        union all
-        select j.archived_at, 8, 0, json_build_object('kind', 'Archived', 'at', queue.iso(j.archived_at))
-        from j where j.archived_at is not null
-        union all
-        select j.updated_at, 5, 0, json_build_object('kind', 'Canceled', 'at', queue.iso(j.updated_at), 'by', j.canceled_by)
-        from j where j.status = 'canceled'
-        union all
-        select l.at, 6, 0, json_build_object('kind', 'LateResult', 'at', queue.iso(l.at), 'outcome', l.outcome,
-            'error_code', l.error_code, 'refused_as', 'LEASE_LOST')
-        from queue.late_results l where l.job_id = job
-        union all
-        select r.created_at, 7, 0, json_build_object('kind', 'Replayed', 'at', queue.iso(r.created_at), 'new_job_id', r.id, 'by', r.enqueued_by)
-        from (select * from queue.jobs union all select * from queue.jobs_archive) r where r.replay_of_job_id = job
-    )
-    select json_agg(doc order by at, place, attempt_no) from events
+language plpgsql stable set plan_cache_mode = force_generic_plan as $$
+begin
+    return (
+        with j as materialized (select * from queue.find(job)), events(at, place, attempt_no, doc) as (
+            select j.created_at, 0, 0, json_build_object('kind', 'Enqueued', 'at', queue.iso(j.created_at), 'by', j.enqueued_by,
+                'request_id', j.request_id, 'replay_of_job_id', j.replay_of_job_id, 'key', j.job_key, 'encrypted_with', queue.key_of(j.payload_json))
+            from j
+            union all
+            select d.created_at, 1, 0, json_build_object('kind', 'PolicyDecision', 'at', queue.iso(d.created_at), 'id', d.id,
+                'decision', d.decision, 'reason_code', d.reason_code, 'details_json', d.details_json)
+            from queue.policy_decisions d where d.job_id = job
+            union all
+            select a.started_at, 2, a.attempt_no, json_build_object('kind', 'Attempt', 'at', queue.iso(a.started_at), 'id', a.id,
+                'attempt_no', a.attempt_no, 'status', a.status, 'worker_id', a.worker_id, 'error_code', a.error_code,
+                'error_message', a.error_message, 'suggested_action', case when a.error_code is not null then queue.advice(a.error_code) end,
+                'latency_ms', a.latency_ms, 'log', queue.log_of(job, a.attempt_no))
+            from queue.tries(job) a
+            union all
+            select c.at, 3, t.attempt_no, json_build_object('kind', 'Checkpoint', 'at', queue.iso(c.at), 'name', c.name, 'attempt_no', t.attempt_no)
+            from queue.checkpoints c left join queue.tries(job) t on t.id = c.token where c.job_id = job
+            union all
+            select g.at, 3, 0, json_build_object('kind', 'Progress', 'at', queue.iso(g.at), 'fraction', g.doc -> 'fraction', 'text', g.doc -> 'text')
+            from queue.job_progress g where g.job_id = job
+            union all
+            select a.finished_at, 3, a.attempt_no, json_build_object('kind', 'LeaseLost', 'at', queue.iso(a.finished_at),
+                'attempt_no', a.attempt_no, 'worker_id', a.worker_id, 'why', a.error_message)
+            from queue.attempts a where a.job_id = job and a.error_code = 'WORKER_LOST'
+            union all
+            select a.finished_at, 3, a.attempt_no, json_build_object('kind', 'Rescheduled', 'at', queue.iso(a.finished_at),
+                'attempt_no', a.attempt_no, 'run_at', queue.iso(a.retry_at), 'charged', a.charged)
+            from queue.attempts a where a.job_id = job and a.retry_at is not null
+            union all
+            select j.dlq_at, 4, j.attempts, json_build_object('kind', 'Dead', 'at', queue.iso(j.dlq_at), 'reason_code', j.dlq_reason_code)
+            from j where j.dlq_at is not null
+            union all
+            select j.cancel_requested_at, 4, j.attempts, json_build_object('kind', 'CancelRequested', 'at', queue.iso(j.cancel_requested_at),
+                'by', j.canceled_by)
+            from j where j.cancel_requested_at is not null
+            union all
+            select e.at, 4, 0, json_build_object('kind', e.kind, 'at', queue.iso(e.at), 'by', e.actor, 'request_id', e.request_id)
+            from queue.events e where e.job_id = job
+            union all
+            select j.archived_at, 8, 0, json_build_object('kind', 'Archived', 'at', queue.iso(j.archived_at))
+            from j where j.archived_at is not null
+            union all
+            select j.updated_at, 5, 0, json_build_object('kind', 'Canceled', 'at', queue.iso(j.updated_at), 'by', j.canceled_by)
+            from j where j.status = 'canceled'
+            union all
+            select l.at, 6, 0, json_build_object('kind', 'LateResult', 'at', queue.iso(l.at), 'outcome', l.outcome,
+                'error_code', l.error_code, 'refused_as', 'LEASE_LOST')
+            from queue.late_results l where l.job_id = job
+            union all
+            select r.created_at, 7, 0, json_build_object('kind', 'Replayed', 'at', queue.iso(r.created_at), 'new_job_id', r.id, 'by', r.enqueued_by)
+            from (select * from queue.jobs union all select * from queue.jobs_archive) r where r.replay_of_job_id = job
+        )
+        select json_agg(doc order by at, place, attempt_no) from events);
+end
 $$;
 
 create function queue.timeline(job uuid) returns json
-language sql stable as $$
-    select json_build_object('job_id', j.id, 'status', j.status, 'queue', j.queue, 'job_type', j.job_type, 'run_at', queue.iso(j.run_at),
-        'next_run_at', case when j.status = 'queued' then queue.iso(j.run_at) end,
-        'last_worker_id', (select a.worker_id from queue.tries(job) a order by a.attempt_no desc limit 1),
-        'last_error', queue.last_error(j.id), 'attempts', queue.attempts_of(j.id), 'encrypted_with', queue.key_of(j.payload_json),
-        'story', queue.story(j.id))
-    from queue.find(job) j
+language plpgsql stable set plan_cache_mode = force_generic_plan as $$
+begin
+    return (
+        select json_build_object('job_id', j.id, 'status', j.status, 'queue', j.queue, 'job_type', j.job_type, 'run_at', queue.iso(j.run_at),
+            'next_run_at', case when j.status = 'queued' then queue.iso(j.run_at) end,
+            'last_worker_id', (select a.worker_id from queue.tries(job) a order by a.attempt_no desc limit 1),
+            'last_error', queue.last_error(j.id), 'attempts', queue.attempts_of(j.id), 'encrypted_with', queue.key_of(j.payload_json),
+            'story', queue.story(j.id))
+        from queue.find(job) j);
+end
 $$;
 
 -- What waits as rows, by queue. Counted up to a hundred thousand each, as looking at a queue must not cost what is in it; runnable and the

@@ -35,8 +35,8 @@ begin
                                    where json_array_length(args) > 1024 or length(args::text) > 1048576) s
                              group by s.megabyte, (s.place - 1) / 1024 order by min(s.place)) g) p
     ), made as (
-        insert into queue.chunks (id, queue, job_type, n, args, run_at, priority, max_attempts, enqueued_by, request_id)
-        select p.id, in_queue, type, p.n, p.list, coalesce(run_at, queue.id_time(p.id)), coalesce(priority, 0), tries, actor, request_id
+        insert into queue.chunks (id, queue, job_type, n, args, run_at, priority, max_attempts, enqueued_by, request_ids)
+        select p.id, in_queue, type, p.n, p.list, coalesce(run_at, queue.id_time(p.id)), coalesce(priority, 0), tries, actor, array[request_id]
         from pieces p
     ), ready as (
         insert into queue.chunk_ready (chunk, lo, n, queue, job_type, rank, run_at)
@@ -93,9 +93,11 @@ end
 $$;
 
 -- Takes ranges of the best rank out of what waits: at most `ranges` of them with `jobs` jobs together, within the limits of their
--- queues. What is not taken of the last one waits on. rated: only of queues and types that have a rate limit, or only of others.
-create function queue.take_ranges(of_queues text[], types text[], ranges integer, jobs bigint, rated boolean default null)
-    returns table (chunk uuid, lo integer, n integer, queue text)
+-- queues. What is not taken of the last one waits on. rated: only of queues and types that have a rate limit, or only of others. paced, most:
+-- job types that take their time, and how many jobs of each one range is to have; part: that number, or a chunk's.
+create function queue.take_ranges(of_queues text[], types text[], ranges integer, jobs bigint, rated boolean default null,
+                                  paced text[] default '{}', most integer[] default '{}')
+    returns table (chunk uuid, lo integer, n integer, queue text, part integer)
 language plpgsql volatile set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
 #variable_conflict use_column
 declare
@@ -116,15 +118,16 @@ begin
     moment := clock_timestamp();
     return query
     with open as materialized (
-        select g.*, coalesce(b.budget, jobs) as budget
+        select g.*, coalesce(b.budget, jobs) as budget, coalesce(s.part, 1024) as part
         from unnest(heads) g
+        left join unnest(paced, most) s(job_type, part) on s.job_type = g.job_type
         left join queue.queue_policies p on p.queue = g.queue
         left join unnest(limited, budget) b(queue, budget) on b.queue = g.queue
         where g.rank = best and (of_queues is null or g.queue = any (of_queues)) and not coalesce(p.paused, false) and coalesce(b.budget, 1) > 0
           and (g.job_type = any (names) or g.job_type like any (patterns))
           and (rated is null or rated = queue.is_rated(g.queue, g.job_type))
     ), due as materialized (
-        select d.*, o.budget from open o cross join lateral (
+        select d.*, o.budget, o.part from open o cross join lateral (
             select r.chunk, r.lo, r.n, r.queue, r.run_at from queue.chunk_ready r
             where r.queue = o.queue and r.job_type = o.job_type and r.rank = best and (r.run_at, r.chunk) >= (o.run_at, o.id) and r.run_at <= moment
             order by r.run_at, r.chunk, r.lo limit ranges for update skip locked) d
@@ -133,26 +136,28 @@ begin
                sum(d.n) over (partition by d.queue order by d.run_at, d.chunk, d.lo) - d.n as before_in_queue
         from due d window w as (order by d.run_at, d.chunk, d.lo)
     ), chosen as (
-        select p.chunk, p.lo, p.n, p.queue, least(p.n, jobs - p.before, p.budget - p.before_in_queue)::integer as take
+        select p.chunk, p.lo, p.n, p.queue, p.part,
+               least(p.n, jobs - p.before, p.budget - p.before_in_queue, p.part * (ranges - p.place + 1))::integer as take
         from placed p where p.place <= ranges and p.before < jobs and p.before_in_queue < p.budget
     ), whole as (
         delete from queue.chunk_ready r using chosen c where r.chunk = c.chunk and r.lo = c.lo and r.n = c.n and c.take = c.n
-        returning c.chunk, c.lo, c.take, c.queue
-    ), part as (
+        returning c.chunk, c.lo, c.take, c.queue, c.part
+    ), parted as (
         update queue.chunk_ready r set lo = r.lo + c.take, n = r.n - c.take from chosen c
         where r.chunk = c.chunk and r.lo = c.lo and r.n = c.n and c.take < c.n
-        returning c.chunk, c.lo, c.take, c.queue
+        returning c.chunk, c.lo, c.take, c.queue, c.part
     )
     -- from what was written, not from what was chosen: a range that somebody split since this statement began is locked by us in
     -- its new shape and not found in its old one
-    select * from whole union all select * from part;
+    select * from whole union all select * from parted;
     get diagnostics taken = row_count;
     perform queue.advance_chunks(taken = ranges);
 end
 $$;
 
--- Ranges with a lease each. args: of the whole chunk.
-create function queue.claim_chunks(worker text, queues text[], types text[], ranges integer, jobs bigint, lease interval)
+-- Ranges with a lease each; paced, most: as in take_ranges. args: of the whole chunk.
+create function queue.claim_chunks(worker text, queues text[], types text[], ranges integer, jobs bigint, lease interval,
+                                   paced text[] default '{}', most integer[] default '{}')
     returns table (id uuid, token uuid, lo integer, n integer, queue text, job_type text, args text, max_attempts integer, lease_ms bigint,
                    timeout_ms bigint)
 language plpgsql volatile set jit = off as $$
@@ -161,10 +166,11 @@ begin
     return query
     with taken as (
         select t.*, coalesce(p.lease_ms * interval '1 millisecond', lease) as lease
-        from queue.take_ranges(queues, types, ranges, jobs, false) t left join queue.queue_policies p on p.queue = t.queue
+        from queue.take_ranges(queues, types, ranges, jobs, false, paced, most) t left join queue.queue_policies p on p.queue = t.queue
     ), leased as (
         insert into queue.chunk_leases (token, chunk, lo, n, queue, worker, started_at, expires_at)
-        select gen_random_uuid(), t.chunk, t.lo, t.n, t.queue, worker, clock_timestamp(), clock_timestamp() + t.lease from taken t
+        select gen_random_uuid(), t.chunk, p, least(t.part, t.lo + t.n - p), t.queue, worker, clock_timestamp(), clock_timestamp() + t.lease
+        from taken t cross join generate_series(t.lo, t.lo + t.n - 1, t.part) p
         returning *
     ), counted as (
         insert into queue.tally (queue, started) select l.queue, sum(l.n) from leased l group by l.queue
@@ -197,7 +203,7 @@ declare
 begin
     insert into queue.jobs (id, queue, job_type, payload_json, run_at, priority, max_attempts, enqueued_by, request_id, created_at, updated_at)
     select queue.job_at(c.id, e.place::integer - 1), c.queue, c.job_type, e.value, c.run_at, c.priority, c.max_attempts, c.enqueued_by,
-           c.request_id, queue.id_time(c.id), clock_timestamp()
+           queue.request_at(c.request_ids, e.place::integer - 1), queue.id_time(c.id), clock_timestamp()
     from queue.chunks c cross join lateral json_array_elements(c.args) with ordinality e(value, place)
     where c.id = of_chunk and e.place > first and e.place <= first + places;
     get diagnostics made = row_count;
@@ -271,8 +277,8 @@ begin
     select r.chunk, s.lo, s.n, r.queue, r.job_type, r.rank, r.run_at
     from (values (r.lo, p - r.lo), (p + 1, r.lo + r.n - p - 1)) s(lo, n) where s.n > 0;
     insert into queue.jobs (id, queue, job_type, payload_json, run_at, priority, max_attempts, enqueued_by, request_id, created_at, updated_at)
-    select job, c.queue, c.job_type, c.args -> p, c.run_at, c.priority, c.max_attempts, c.enqueued_by, c.request_id, queue.id_time(c.id),
-           clock_timestamp()
+    select job, c.queue, c.job_type, c.args -> p, c.run_at, c.priority, c.max_attempts, c.enqueued_by, queue.request_at(c.request_ids, p),
+           queue.id_time(c.id), clock_timestamp()
     from queue.chunks c where c.id = r.chunk;
     return true;
 end
@@ -286,7 +292,8 @@ language sql volatile as $$
     insert into queue.jobs (id, queue, job_type, payload_json, run_at, status, priority, max_attempts, attempts, lease_token, locked_at, locked_by,
                             lock_expires_at, enqueued_by, request_id, created_at, updated_at)
     select queue.job_at(c.id, e.place::integer - 1), c.queue, c.job_type, e.value, c.run_at, 'running', c.priority, c.max_attempts, 1, l.token,
-           l.started_at, l.worker, l.expires_at, c.enqueued_by, c.request_id, queue.id_time(c.id), clock_timestamp()
+           l.started_at, l.worker, l.expires_at, c.enqueued_by, queue.request_at(c.request_ids, e.place::integer - 1), queue.id_time(c.id),
+           clock_timestamp()
     from queue.chunks c cross join lateral json_array_elements(c.args) with ordinality e(value, place)
     where c.id = l.chunk and e.place - 1 = any (places) on conflict (id) do nothing
 $$;
@@ -341,7 +348,7 @@ create type queue.range_end as (token uuid, chunk uuid, queue text, outcome text
 -- What a range says of a lease that was held, written down; members as in queue.settle_ranges. single: what is left to say of jobs that are
 -- rows, for queue.settle.
 create function queue.settle_range(l queue.chunk_leases, busy_us bigint, results json, told jsonb, going integer[], released jsonb,
-                                   out single jsonb, out given bigint, out succeeded bigint)
+                                   logs json, out single jsonb, out given bigint, out succeeded bigint)
 language plpgsql volatile set jit = off as $$
 declare
     asked integer[] := queue.singled(l);
@@ -368,26 +375,26 @@ begin
     given := cardinality(back);
     succeeded := l.n - given - cardinality(rows);
     if l.n > given then
-        insert into queue.chunk_attempts (chunk, lo, n, token, worker, started_at, finished_at, others, results)
-        values (l.chunk, l.lo, l.n, l.token, l.worker, l.started_at, clock_timestamp(), rows || back, results);
+        insert into queue.chunk_attempts (chunk, lo, n, token, worker, started_at, finished_at, others, results, logs)
+        values (l.chunk, l.lo, l.n, l.token, l.worker, l.started_at, clock_timestamp(), rows || back, results, logs);
     end if;
     insert into queue.tally (queue, started, succeeded, latency_ms) values (l.queue, -given, succeeded, coalesce(busy_us, 0) / 1000);
 end
 $$;
 
 -- Nobody knows which jobs of a lease have ended: in the words of queue.settle. As in queue.lose_chunks.
-create function queue.settle_lost(l queue.chunk_leases, why text) returns jsonb
+create function queue.settle_lost(l queue.chunk_leases, why text, logs json) returns jsonb
 language plpgsql volatile as $$
 begin
     perform queue.single_out(l, array(select generate_series(l.lo, l.lo + l.n - 1)));
     return (select jsonb_agg(jsonb_build_object('job', queue.job_at(l.chunk, p), 'token', l.token, 'outcome', 'failed', 'code', 'WORKER_LOST',
-                                                'message', why, 'uncharged', l.n > 1))
+                                                'message', why, 'log', logs -> p::text, 'uncharged', l.n > 1))
             from generate_series(l.lo, l.lo + l.n - 1) p);
 end
 $$;
 
--- ranges: [{token, chunk, busy_us, results, others, going, released, lost}], one for each lease. results: an array of what handlers
--- returned, or null when none did. others: [{at, outcome …}], at: its place, the rest as in queue.finish. going: [place] that run on by
+-- ranges: [{token, chunk, busy_us, results, logs, others, going, released, lost}], one for each lease. results: an array of what handlers
+-- returned, or null when none did. logs: {place: lines} of those that have logged and are in none of the next three, or of any that were lost. others: [{at, outcome …}], at: its place, the rest as in queue.finish. going: [place] that run on by
 -- themselves: rows under the lease's token from here on. released: [{lo, n}] that were never begun. All that is in none of them has
 -- succeeded. lost: why nothing is known of any of them.
 create function queue.settle_ranges(ranges jsonb, out ends queue.range_end[], out single jsonb)
@@ -400,8 +407,8 @@ declare
 begin
     ends := '{}';
     single := '[]';
-    for r in select * from jsonb_to_recordset(ranges) as x(token uuid, chunk uuid, busy_us bigint, results json, others jsonb, going jsonb,
-                                                           released jsonb, lost text) order by x.token loop
+    for r in select * from jsonb_to_recordset(ranges) as x(token uuid, chunk uuid, busy_us bigint, results json, logs json, others jsonb,
+                                                           going jsonb, released jsonb, lost text) order by x.token loop
         l := queue.end_lease(r.token, r.others is null and r.going is null and r.lost is null);
         if l.token is null then
             known := exists (select from queue.chunk_attempts a where a.chunk = r.chunk and a.token = r.token)
@@ -410,10 +417,10 @@ begin
             insert into queue.late_results (job_id, token, outcome) select r.chunk, r.token, 'chunk' where not known and r.busy_us > 0;
             ends := ends || (r.token, r.chunk, null, case when known then 'known' else 'late' end, null, 1)::queue.range_end;
         elsif r.lost is not null then
-            single := single || queue.settle_lost(l, r.lost);
+            single := single || queue.settle_lost(l, r.lost, r.logs);
         else
             select * into s from queue.settle_range(l, r.busy_us, r.results, coalesce(r.others, '[]'),
-                                                    array(select g::integer from jsonb_array_elements_text(r.going) g), coalesce(r.released, '[]'));
+                                                    array(select g::integer from jsonb_array_elements_text(r.going) g), coalesce(r.released, '[]'), r.logs);
             single := single || s.single;
             ends := ends || array(select v::queue.range_end from (values (l.token, l.chunk, l.queue, 'succeeded', 'succeeded', s.succeeded),
                                                              (l.token, l.chunk, l.queue, 'released', 'queued', s.given)) v(a, b, c, d, e, n)
@@ -471,24 +478,25 @@ $$;
 
 -- ---- reading ----
 
--- Jobs of chunks as rows, without their arguments, newest first.
+-- Jobs of chunks as rows, without their arguments, newest first. Goes by the table that a state is in: of those that wait there may be few
+-- among many that have ended.
 create function queue.list_chunk_jobs(of_queue text, of_status text, before uuid, most integer) returns setof queue.jobs
-language plpgsql stable set jit = off as $$
+language plpgsql stable set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+    set enable_hashagg = off as $$
 declare
-    c     queue.chunks;
-    last  integer;
-    n     integer;
-    left_ integer := most;
+    of_state text := case coalesce(of_status, '') when '' then 'select id as chunk from queue.chunks' when 'queued' then 'select chunk from queue.chunk_ready'
+                     when 'running' then 'select chunk from queue.chunk_leases where n > 0' when 'succeeded' then 'select chunk from queue.chunk_attempts' end;
+    c        queue.chunks;
+    last     integer;
+    n        integer;
+    left_    integer := most;
 begin
-    for c in
-        select k.* from queue.chunks k
-        where (of_queue is null or k.queue = of_queue) and (before is null or k.id <= before)
-          and case of_status when 'queued' then exists (select from queue.chunk_ready w where w.chunk = k.id)
-                             when 'running' then exists (select from queue.chunk_leases l where l.chunk = k.id)
-                             when 'succeeded' then exists (select from queue.chunk_attempts a where a.chunk = k.id)
-                             else of_status is null end
-        order by k.id desc
-    loop
+    if of_state is null then
+        return; -- a job in another state is a row
+    end if;
+    for c in execute format('select k.* from (select distinct s.chunk from (%s) s where $1 is null or s.chunk <= $1 order by s.chunk desc) u'
+                            ' join queue.chunks k on k.id = u.chunk where $2 is null or k.queue = $2 order by u.chunk desc', of_state)
+             using before, of_queue loop
         last := c.n - 1;
         while left_ > 0 and last >= 0 loop
             return query select * from queue.chunk_jobs(c.id, last - most + 1, last, false) j

@@ -89,7 +89,7 @@ end
 $$;
 
 -- One piece of both; one daemon at a time. null: another is at it. Jobs that stayed in chunks are not moved: their days go whole, when
--- those of rows would have left the archive's history, of the queue that keeps longest.
+-- rows would have left the archive, of the queue that keeps longest.
 create function queue.maintain(keep_ms jsonb, history_ms bigint, archive_ms bigint, most integer default 5000, out archived bigint,
                                out pruned bigint)
 language plpgsql volatile as $$
@@ -101,7 +101,7 @@ begin
         pruned := queue.prune(history_ms, archive_ms, most);
         longest := (select max(p.keep_succeeded_ms) from queue.queue_policies p);
         perform queue.keep_partitions(coalesce(((keep_ms ->> 'succeeded')::bigint + greatest(0, longest - (keep_ms ->> 'succeeded')::bigint)
-                                                + history_ms) * interval '1 millisecond', '1000 years'));
+                                                + archive_ms) * interval '1 millisecond', '1000 years'));
     end if;
 end
 $$;

@@ -115,11 +115,20 @@ def canceled_together(rig):
 
 
 def canceled_under_way(rig):
-    embedded_sql(rig, "select depot.enqueue_many('cut', 'c.slow', (select json_agg(g) from generate_series(1, 300) g))")
-    held = eventually(20, lambda: embedded_sql(rig, "select queue.job_at(chunk, lo + n - 1) from queue.chunk_leases where queue = 'cut' and n > 100"))
-    is_(rig.admin("POST", "/jobs/%s/cancel" % held[0][0], {}).json()["status"], "canceling", "a job of a range that runs is canceled")
-    ok(eventually(60, lambda: states(rig, "cut") == {"succeeded": 299, "canceled": 1}), "it is not begun, the others are", states(rig, "cut"))
-    is_(rig.admin("GET", "/jobs/%s" % held[0][0]).json()["status"], "canceled", "and ends as canceled")
+    runs, follows = bulk(rig, "cut", "c.until", [1, 2])
+    ok(eventually(20, lambda: embedded_sql(rig, "select n from queue.chunk_leases where queue = 'cut'") == [("2",)]), "two jobs run in a range, one by one")
+    for name in (follows, runs):
+        is_(rig.admin("POST", "/jobs/%s/cancel" % name, {}).json()["status"], "canceling", "both are canceled")
+    ok(eventually(60, lambda: states(rig, "cut") == {"canceled": 2}), "the first is told, the second is not begun", states(rig, "cut"))
+    is_(rig.admin("GET", "/jobs/%s" % follows).json()["status"], "canceled", "and ends as canceled")
+
+
+def paced(rig):
+    """Jobs that take 10 ms: the first range that is late says so."""
+    embedded_sql(rig, "select depot.enqueue_many('paced', 'c.slow', (select json_agg(g) from generate_series(1, 300) g))")
+    ok(eventually(20, lambda: int(embedded_sql(rig, "select count(*) from queue.chunk_leases where queue = 'paced' and n < 50")[0][0]) > 1),
+       "slow jobs of one chunk run in several short ranges")
+    ok(eventually(60, lambda: states(rig, "paced") == {"succeeded": 300}), "until all have ended", states(rig, "paced"))
 
 
 def refused(rig):
@@ -210,6 +219,7 @@ with Rig() as r:
     producers(r)
     canceled_together(r)
     canceled_under_way(r)
+    paced(r)
     refused(r)
     in_lua(r)
     limits(r)

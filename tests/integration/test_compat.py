@@ -178,9 +178,9 @@ def metrics(rig):
 
 def tables(rig):
     for table, columns in COLUMNS.items():
-        there = {c for c, in sql(rig, "select column_name from information_schema.columns where table_schema = 'queue' and table_name = '%s'" % table)}
+        there = {c for c, in sql(rig, "select column_name from information_schema.columns where table_schema = 'pgflow' and table_name = '%s'" % table)}
         is_(set(columns.split()) - there, set(), "table " + table)
-    made = sql(rig, "set search_path = queue; insert into jobs (queue, job_type, payload_json) values ('default', 't.sleep', '{\"s\": 0}') returning id")[0][0]
+    made = sql(rig, "set search_path = pgflow; insert into jobs (queue, job_type, payload_json) values ('default', 't.sleep', '{\"s\": 0}') returning id")[0][0]
     is_(ended(rig, made)["status"], "succeeded", "a job that a plain insert has made runs")
 
 
@@ -224,7 +224,7 @@ def late_results_change_nothing(rig):
 def limits_hold(rig):
     ids = [enqueue(rig, payload={"s": 0.2}, queue="narrow") for _ in range(8)]
     is_({ended(rig, i)["status"] for i in ids}, {"succeeded"}, "eight jobs of a queue with max_in_flight 2 run")
-    most = sql(rig, "with a as (select t.* from queue.attempts t join queue.jobs j on j.id = t.job_id where j.queue = 'narrow') select max(n) from "
+    most = sql(rig, "with a as (select t.* from pgflow.job_attempts t join pgflow.jobs j on j.id = t.job_id where j.queue = 'narrow') select max(n) from "
                     "(select (select count(*) from a y where y.started_at <= x.started_at and y.finished_at > x.started_at) as n from a x) o")
     is_(most, [("2",)], "two at a time")
 
@@ -239,7 +239,7 @@ def time_makes_no_tables(rig):
 
 
 def archived_jobs_answer(rig):
-    made = enqueue(rig, queue="brief")
+    made = enqueue(rig, queue="brief", key="as a row")
     ok(eventually(20, lambda: job(rig, made)["archived_at"]), "a job goes to the archive")
     is_([call(rig, "GET", "/jobs/%s/%s" % (made, what)).status for what in ("timeline", "explain")], [200, 200], "it answers as before")
     is_(len(call(rig, "GET", "/jobs/%s/timeline" % made).json()["attempts"]), 1, "with its attempts")

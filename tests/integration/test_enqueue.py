@@ -73,7 +73,7 @@ def made(answers):
 
 
 def there(pg, queue):
-    return pg.sql("select id from queue.jobs where queue = '%s'" % queue).split()
+    return pg.sql("select id from pgflow.jobs where queue = '%s'" % queue).split()
 
 
 def audited(pg, queue):
@@ -94,7 +94,7 @@ def burst(rig, pg):
     is_(statuses(answers), {200: CLIENTS * 15}, "all are taken")
     is_(sorted(made(answers)), sorted(there(pg, "burst")), "each is there, once")
     is_(audited(pg, "burst"), {200: CLIENTS * 15}, "and in the audit log")
-    is_(pg.sql("select count(distinct request_id) from queue.jobs where queue = 'burst'"), str(CLIENTS * 15), "with its own request id")
+    is_(pg.sql("select count(distinct request_id) from pgflow.jobs where queue = 'burst'"), str(CLIENTS * 15), "with its own request id")
     groups = metric(rig, "depot_queue_groups_total") - before
     ok(0 < groups < CLIENTS * 15 / 2, "in fewer transactions", "%d" % groups)
 
@@ -114,7 +114,7 @@ def mixed(rig, pg):
     is_(sorted(set(made(answers))), sorted(there(pg, "mixed")), "what was taken is there, and nothing else")
     is_(audited(pg, "mixed"), {k: v for k, v in statuses(answers).items() if k != 422} | {422: 24}, "the audit log has what a handler saw")
     is_(pg.sql("select count(*) from queue.ingest_decisions where queue = 'mixed' and reason_code = 'PAYLOAD_TOO_LARGE'"), "12", "refusals are kept")
-    is_(pg.sql("select count(*) from queue.jobs where queue = 'mixed' and payload_json = 'null'"), "12", "arguments may be null")
+    is_(pg.sql("select count(*) from pgflow.jobs where queue = 'mixed' and payload_json = 'null'"), "12", "arguments may be null")
 
 
 def encrypted_elsewhere(rig, pg):

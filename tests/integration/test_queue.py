@@ -122,7 +122,7 @@ def c_code_handles_jobs(rig):
     sql(rig, """create function queue.taste() returns trigger language plpgsql as $$ begin
         if new.result #>> '{args,poison}' is not null then raise exception 'this result is not to be stored'; end if; return new; end $$;
         create trigger taste before update on queue.jobs for each row execute function queue.taste()""")
-    several = [enqueue(rig, "c.echo", {"poison": 1} if i % 4 == 0 else {}) for i in range(12)]
+    several = [enqueue(rig, "c.echo", {"poison": 1} if i % 4 == 0 else {}, key="row %d" % i) for i in range(12)]
     is_([ended(rig, i)["status"] for i in several], ["dlq", "succeeded", "succeeded", "succeeded"] * 3,
         "results that the database refuses harm no others")
     is_(job(rig, several[0])["last_error_code"], "BAD_PAYLOAD", "and end their own job")

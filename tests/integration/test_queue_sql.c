@@ -229,9 +229,9 @@ static void key_makes_one_job(void)
     const char *first = ask("select depot.enqueue('q', 't', key => 'order 7')");
     is_str(ask("select depot.enqueue('other', 't', key => 'order 7')"), first, "the same job is named the second time");
     is_str(ask("select (queue.enqueue_many('[{\"type\":\"t\",\"key\":\"order "
-               "7\"},{\"type\":\"t\"},{\"type\":\"u\",\"priority\":3}]'))[1]"),
+               "7\"},{\"type\":\"t\"},{\"type\":\"u\",\"priority\":3,\"key\":\"order 8\"}]'))[1]"),
            first, "and among many");
-    is_str(ask("select count(*) from queue.jobs"), "3", "it was made once");
+    is_str(ask("select count(*) from pgflow.jobs"), "3", "it was made once");
     const char *id, *token;
     claim_one("10 s", &id, &token);
     is_str(job(id, "job_type"), "u", "the higher priority comes first");
@@ -498,7 +498,7 @@ static void lists_turn_pages(void)
                "'next_cursor_id' is not null)"
                " select count(distinct i ->> 'id') || ' ' || count(*) from p, json_array_elements(doc -> 'items') i"),
            "13 13", "each job is on one page");
-    is_str(ask("select bool_and(queue.id_time(id) = created_at)::text from queue.jobs"), "true",
+    is_str(ask("select bool_and(queue.id_time(id) = created_at)::text from pgflow.jobs"), "true",
            "an id holds its time to the microsecond");
     is_str(ask("select queue.list_jobs(null, 'nonsense', null, 5) ->> 'items'"), "[]", "an unknown state has no jobs");
 }
