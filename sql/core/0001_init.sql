@@ -119,7 +119,7 @@ grant execute on function depot.audit_add(text, text, text, jsonb, text), depot.
 -- the database sets it himself.
 do $$
 begin
-    execute format('alter database %I set search_path = depot, queue, storage, public', current_database());
+    execute format('alter database %I set search_path = depot, pgflow, queue, storage, public', current_database());
 exception when insufficient_privilege then
     raise warning 'the search_path of database % stays as it is: depot_owner does not own it', current_database();
 end

@@ -180,7 +180,9 @@ def tables(rig):
     for table, columns in COLUMNS.items():
         there = {c for c, in sql(rig, "select column_name from information_schema.columns where table_schema = 'pgflow' and table_name = '%s'" % table)}
         is_(set(columns.split()) - there, set(), "table " + table)
-    made = sql(rig, "set search_path = pgflow; insert into jobs (queue, job_type, payload_json) values ('default', 't.sleep', '{\"s\": 0}') returning id")[0][0]
+    posted = enqueue(rig, "nobody.serves", 1)
+    is_(sql(rig, "select job_type, status, payload_json, attempts from jobs where id = '%s'" % posted), [("nobody.serves", "queued", "1", "0")], "a job that was posted is in the table jobs")
+    made = sql(rig, "insert into jobs (queue, job_type, payload_json) values ('default', 't.sleep', '{\"s\": 0}') returning id")[0][0]
     is_(ended(rig, made)["status"], "succeeded", "a job that a plain insert has made runs")
 
 
