@@ -96,6 +96,16 @@ depot_json *enqueue_options(depot_arena *arena, const depot_json *given)
     return options;
 }
 
+bool enqueue_is_tied(const depot_json *given)
+{
+    bool is_tied = member(given, "key") != NULL;
+
+    for (size_t i = 0; i < DEPOT_N(option_names); i++) {
+        is_tied = is_tied || member(given, option_names[i]) != NULL;
+    }
+    return is_tied;
+}
+
 void enqueue_describe(depot_buf *out, depot_arena *arena, const depot_json *given, const char *args, const char *actor, const char *request_id)
 {
     const depot_json *options = enqueue_options(arena, given);

@@ -5,17 +5,24 @@
 
 #include "queue.h"
 
-enum { GROUP_MAX = 256, GROUP_BYTES = 4 << 20 };
+enum {
+    GROUP_MAX = 256,
+    GROUP_BYTES = 4 << 20,
+    CHUNKS_MAX = 8,       /* of a group: kinds of jobs that are made by statements of their own */
+    CHUNK_BYTES = 1 << 20 /* of payloads, as the database has them in a chunk */
+};
 
 /* A request on its way, in its own arena. Between the handler and the answer its fields are the loop's. */
 typedef struct arrival {
-    struct arrival *next;
-    depot_req      *req;
-    const char     *queue, *type;
-    const char     *row;     /* the job, in the words of queue.enqueue_many */
-    depot_err      *refusal; /* of this one alone; NULL: none */
-    const char     *details; /* of a refusal that is recorded; NULL: it is not */
-    char            id[ID_SIZE];
+    struct arrival   *next;
+    depot_req        *req;
+    const depot_json *given; /* its arguments */
+    const char       *queue, *type;
+    const char       *payload; /* as it is stored */
+    bool              is_plain; /* may be a place in a chunk: no other job is tied to it, and its payload is not encrypted */
+    depot_err        *refusal;  /* of this one alone; NULL: none */
+    const char       *details;  /* of a refusal that is recorded; NULL: it is not */
+    char              id[ID_SIZE];
 } arrival;
 
 static struct {
@@ -50,33 +57,28 @@ static bool get_in_line(arrival *a, depot_err *err)
 
 bool route_add_job(depot_ctx *ctx, depot_req *req, depot_err *err)
 {
-    DEPOT_AUTO(depot_buf_free) depot_buf row = { 0 };
     depot_arena      *arena = depot_req_arena(req);
-    const depot_json *args = depot_req_args(req);
+    const depot_json *given = depot_req_args(req), *payload = depot_json_get(given, "payload_json");
     arrival          *a = depot_alloc(arena, sizeof(*a));
     depot_err         refusal = { 0 };
 
     (void)ctx;
-    a->req = req;
-    a->queue = depot_json_get_str(args, "queue", "default");
-    a->type = depot_json_get_str(args, "job_type", "");
+    *a = (arrival){ .req = req,
+                    .given = given,
+                    .queue = depot_json_get_str(given, "queue", "default"),
+                    .type = depot_json_get_str(given, "job_type", "") };
     if (a->type[strspn(a->type, " \t\r\n")] == '\0') {
         return DEPOT_FAIL(err, INVALID, "job_type is blank");
     }
-    const depot_json *payload = depot_json_get(args, "payload_json");
-    const char       *text = depot_json_text(arena, payload);
+    const char *text = depot_json_text(arena, payload);
     if (!admit_size(&queue_self, arena, strlen(text), &a->details, &refusal)) {
         a->refusal = depot_alloc(arena, sizeof(*a->refusal));
         *a->refusal = refusal;
         return get_in_line(a, err);
     }
-    text = seal_text(arena, a->queue, a->type, payload, text, err);
-    if (text == NULL) {
-        return false;
-    }
-    enqueue_describe(&row, arena, args, text, depot_req_actor(req), depot_req_id(req));
-    a->row = depot_strndup(arena, row.data, row.len);
-    return get_in_line(a, err);
+    a->payload = seal_text(arena, a->queue, a->type, payload, text, err);
+    a->is_plain = a->payload == text && !enqueue_is_tied(given);
+    return a->payload != NULL && get_in_line(a, err);
 }
 
 /* ---- carrying out: on the loop ---- */
@@ -89,7 +91,7 @@ static void take(group *g)
     while (line.first != NULL && g->n < GROUP_MAX && bytes < GROUP_BYTES) {
         arrival *a = line.first;
         line.first = a->next;
-        bytes += a->row == NULL ? 0 : strlen(a->row);
+        bytes += a->payload == NULL ? 0 : strlen(a->payload);
         g->all[g->n++] = a;
     }
     pthread_mutex_unlock(&line.lock);
@@ -139,36 +141,123 @@ static void admit_all(queue *q, group *g)
     }
 }
 
-/* What goes to the database, with the places of the requests that it is about. */
+/* Jobs that differ in their payloads and requests alone. */
+typedef struct alike {
+    const arrival *head;
+    depot_buf      payloads, requests;
+    depot_val      vals[9];
+    arrival       *made[GROUP_MAX];
+    size_t         n;
+} alike;
+
+/* What goes to the database, with the requests that it is about. */
 typedef struct group_sql {
-    depot_val    jobs[2], refusals[1];
-    arrival     *made[GROUP_MAX]; /* in the order of the jobs */
+    alike        chunks[CHUNKS_MAX];
+    size_t       n_chunks;
+    depot_val    rows[2], refusals[1];
+    arrival     *made[GROUP_MAX]; /* as rows, in their order */
     size_t       n_made;
     bool         has_refusals;
     depot_audit *audits;
 } group_sql;
 
+static bool is_alike(const arrival *a, const arrival *b)
+{
+    const char *run_at = depot_json_get_str(a->given, "run_at", ""), *other = depot_json_get_str(b->given, "run_at", "");
+
+    return strcmp(a->type, b->type) == 0 && strcmp(a->queue, b->queue) == 0 && strcmp(run_at, other) == 0 &&
+           strcmp(depot_req_actor(a->req), depot_req_actor(b->req)) == 0 &&
+           depot_json_get_int(a->given, "priority", 0) == depot_json_get_int(b->given, "priority", 0) &&
+           depot_json_get_int(a->given, "max_attempts", 0) == depot_json_get_int(b->given, "max_attempts", 0);
+}
+
+/* Those it belongs to; NULL: it becomes a row of the statement for all that are left over. */
+static alike *find_alike(group_sql *s, const arrival *a)
+{
+    for (size_t i = 0; a->is_plain && i < s->n_chunks; i++) {
+        alike *c = &s->chunks[i];
+        if (is_alike(c->head, a) && c->payloads.len + strlen(a->payload) < CHUNK_BYTES) {
+            return c;
+        }
+    }
+    if (!a->is_plain || s->n_chunks == CHUNKS_MAX) {
+        return NULL;
+    }
+    alike *c = &s->chunks[s->n_chunks++];
+    c->head = a;
+    return c;
+}
+
+static void add_alike(alike *c, arrival *a)
+{
+    depot_buf_adds(&c->payloads, c->n == 0 ? "[" : ",");
+    depot_buf_adds(&c->payloads, a->payload);
+    types_add_item(&c->requests, depot_req_id(a->req));
+    c->made[c->n++] = a;
+}
+
+static void end_alike(queue *q, depot_arena *arena, alike *c)
+{
+    const arrival    *a = c->head;
+    const depot_json *max_attempts = depot_json_get(a->given, "max_attempts");
+    bool              has_max = max_attempts != NULL && depot_json_typeof(max_attempts) == DEPOT_JSON_INT;
+
+    depot_buf_adds(&c->payloads, "]");
+    const depot_val vals[] = { DEPOT_TEXT(a->queue),
+                               DEPOT_TEXT(a->type),
+                               DEPOT_TEXT(c->payloads.data),
+                               DEPOT_TEXT(depot_json_get_str(a->given, "run_at", NULL)),
+                               DEPOT_INT(depot_json_get_int(a->given, "priority", 0)),
+                               has_max ? DEPOT_INT(depot_json_integer(max_attempts)) : DEPOT_NULL,
+                               DEPOT_TEXT(depot_req_actor(a->req)),
+                               DEPOT_TEXT(types_array(arena, &c->requests)),
+                               DEPOT_TEXT(depot_node(q->ctx)) };
+    memcpy(c->vals, vals, sizeof(vals));
+}
+
+static void add_row(depot_buf *rows, depot_arena *arena, const arrival *a)
+{
+    depot_buf_adds(rows, rows->len == 0 ? "[" : ",");
+    enqueue_describe(rows, arena, a->given, a->payload, depot_req_actor(a->req), depot_req_id(a->req));
+}
+
+static const char *array_of(depot_arena *arena, const depot_buf *items)
+{
+    return items->len == 0 ? "[]" : depot_strf(arena, "%s]", items->data);
+}
+
+static void group_sql_drop(group_sql *s)
+{
+    for (size_t i = 0; i < s->n_chunks; i++) {
+        depot_buf_free(&s->chunks[i].payloads);
+        depot_buf_free(&s->chunks[i].requests);
+    }
+}
+
 static void describe(queue *q, group *g, group_sql *out)
 {
-    DEPOT_AUTO(depot_buf_free) depot_buf jobs = { 0 }, refusals = { 0 };
+    DEPOT_AUTO(depot_buf_free) depot_buf rows = { 0 }, refusals = { 0 };
 
     for (size_t i = 0; i < g->n; i++) {
         arrival *a = g->all[i];
-        if (a->refusal == NULL) {
-            depot_buf_adds(&jobs, out->n_made == 0 ? "[" : ",");
-            depot_buf_adds(&jobs, a->row);
+        alike   *c = a->refusal == NULL ? find_alike(out, a) : NULL;
+        if (c != NULL) {
+            add_alike(c, a);
+        } else if (a->refusal == NULL) {
+            add_row(&rows, g->arena, a);
             out->made[out->n_made++] = a;
         } else if (a->details != NULL) {
             depot_buf_adds(&refusals, refusals.len == 0 ? "[" : ",");
             admit_describe(q, &refusals, g->arena, a->queue, a->details, a->refusal);
         }
     }
-    depot_buf_adds(&jobs, "]");
-    depot_buf_adds(&refusals, "]");
-    out->has_refusals = refusals.len > 1;
-    out->jobs[0] = DEPOT_TEXT(depot_strndup(g->arena, jobs.data, jobs.len));
-    out->jobs[1] = DEPOT_TEXT(depot_node(q->ctx));
-    out->refusals[0] = DEPOT_TEXT(depot_strndup(g->arena, refusals.data, refusals.len));
+    for (size_t i = 0; i < out->n_chunks; i++) {
+        end_alike(q, g->arena, &out->chunks[i]);
+    }
+    out->has_refusals = refusals.len > 0;
+    out->rows[0] = DEPOT_TEXT(array_of(g->arena, &rows));
+    out->rows[1] = DEPOT_TEXT(depot_node(q->ctx));
+    out->refusals[0] = DEPOT_TEXT(array_of(g->arena, &refusals));
     out->audits = depot_alloc(g->arena, GROUP_MAX * sizeof(*out->audits));
 }
 
@@ -187,59 +276,89 @@ static size_t describe_rest(group *g, group_sql *s, depot_stmt *stmts)
     return n;
 }
 
+static const char make_chunk_sql[] = "select (queue.enqueue_chunks($1, $2, $3, $4, $5, $6, $7, $8, $9))[1] as id";
+static const char make_rows_sql[] = "select id from unnest(queue.enqueue_many($1, $2)) id";
+
 /* All in one round trip, as if nothing could be refused. */
 static bool make_all(depot_db *db, group *g, group_sql *s, depot_err *err)
 {
-    depot_stmt  stmts[3] = { { "select id from unnest(queue.enqueue_many($1, $2)) id", s->jobs, DEPOT_N(s->jobs) } };
-    depot_rows *rows[3] = { NULL };
-    size_t      first = s->n_made > 0 ? 1 : 0, n = first + describe_rest(g, s, stmts + first);
+    depot_stmt  stmts[CHUNKS_MAX + 3];
+    depot_rows *rows[CHUNKS_MAX + 3] = { NULL };
+    size_t      n = 0;
 
+    for (size_t i = 0; i < s->n_chunks; i++) {
+        stmts[n++] = (depot_stmt){ make_chunk_sql, s->chunks[i].vals, DEPOT_N(s->chunks[i].vals) };
+    }
+    if (s->n_made > 0) {
+        stmts[n++] = (depot_stmt){ make_rows_sql, s->rows, DEPOT_N(s->rows) };
+    }
+    n += describe_rest(g, s, stmts + n);
     if (!depot_db_batch(db, g->arena, stmts, n, rows, err)) {
         return false;
     }
+    for (size_t i = 0; i < s->n_chunks; i++) {
+        for (size_t place = 0; place < s->chunks[i].n; place++) {
+            depot_range_id(depot_text(rows[i], 0, "id"), (int64_t)place, s->chunks[i].made[place]->id);
+        }
+    }
     for (size_t i = 0; i < s->n_made; i++) {
-        (void)snprintf(s->made[i]->id, ID_SIZE, "%s", depot_text(rows[0], i, "id"));
+        (void)snprintf(s->made[i]->id, ID_SIZE, "%s", depot_text(rows[s->n_chunks], i, "id"));
     }
     return true;
+}
+
+static void refuse_by(group *g, arrival *a, const depot_rows *rows, size_t row)
+{
+    const char *hint = depot_text(rows, row, "hint");
+    depot_err   refusal = { 0 };
+
+    (void)DEPOT_FAIL(&refusal, DB, "%s", depot_text(rows, row, "message"));
+    (void)snprintf(refusal.sqlstate, sizeof(refusal.sqlstate), "%s", depot_text(rows, row, "state"));
+    if (hint != NULL && hint[0] != '\0') {
+        (void)depot_hint(&refusal, "%s", hint);
+    }
+    (void)(enqueue_fail_sql(&refusal) || depot_wrap(&refusal, "enqueue"));
+    refuse(g, a, &refusal);
 }
 
 /* Each for itself, in one transaction: the database refuses one of them. */
 static bool make_each(depot_db *db, group *g, group_sql *s, depot_err *err)
 {
+    DEPOT_AUTO(depot_buf_free) depot_buf all = { 0 };
+    arrival    *asked[GROUP_MAX];
+    size_t      n = 0;
     depot_stmt  rest[2];
     depot_rows *rows = NULL;
 
+    for (size_t i = 0; i < g->n; i++) {
+        if (g->all[i]->refusal == NULL) {
+            add_row(&all, g->arena, g->all[i]);
+            asked[n++] = g->all[i];
+        }
+    }
+    const depot_val vals[] = { DEPOT_TEXT(array_of(g->arena, &all)), s->rows[1] };
     if (!depot_db_begin(db, NULL, err) ||
-        !depot_db_sql(db, g->arena, "select id, state, message, hint from queue.enqueue_each($1, $2)", s->jobs, DEPOT_N(s->jobs), &rows,
-                      err)) {
+        !depot_db_sql(db, g->arena, "select id, state, message, hint from queue.enqueue_each($1, $2)", vals, DEPOT_N(vals), &rows, err)) {
         return false;
     }
-    for (size_t i = 0; i < s->n_made; i++) {
-        const char *hint = depot_text(rows, i, "hint");
-        if (!depot_is_null(rows, i, "id")) {
-            (void)snprintf(s->made[i]->id, ID_SIZE, "%s", depot_text(rows, i, "id"));
-            continue;
+    for (size_t i = 0; i < n; i++) {
+        if (depot_is_null(rows, i, "id")) {
+            refuse_by(g, asked[i], rows, i);
+        } else {
+            (void)snprintf(asked[i]->id, ID_SIZE, "%s", depot_text(rows, i, "id"));
         }
-        depot_err refusal = { 0 };
-        (void)DEPOT_FAIL(&refusal, DB, "%s", depot_text(rows, i, "message"));
-        (void)snprintf(refusal.sqlstate, sizeof(refusal.sqlstate), "%s", depot_text(rows, i, "state"));
-        if (hint != NULL && hint[0] != '\0') {
-            (void)depot_hint(&refusal, "%s", hint);
-        }
-        (void)(enqueue_fail_sql(&refusal) || depot_wrap(&refusal, "enqueue"));
-        refuse(g, s->made[i], &refusal);
     }
     return depot_db_batch(db, g->arena, rest, describe_rest(g, s, rest), NULL, err) && depot_db_commit(db, err);
 }
 
 static bool carry_out(queue *q, group *g, depot_err *err)
 {
-    DEPOT_AUTO(depot_db_close) depot_db *db = NULL;
-    group_sql                            s = { .n_made = 0 };
+    DEPOT_AUTO(depot_db_close) depot_db       *db = NULL;
+    DEPOT_AUTO(group_sql_drop) group_sql       s = { .n_made = 0 };
 
     describe(q, g, &s);
     bool ok = depot_db_open(q->ctx, &db, err) && make_all(db, g, &s, err);
-    if (!ok && err->code == DEPOT_E_DB && s.n_made > 0) {
+    if (!ok && err->code == DEPOT_E_DB && s.n_made + s.n_chunks > 0) {
         *err = (depot_err){ 0 };
         ok = make_each(db, g, &s, err);
     }

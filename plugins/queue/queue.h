@@ -151,6 +151,8 @@ bool enqueue_many(const depot_enqueue *jobs, size_t n, depot_db *db, depot_err *
 bool enqueue_fail_sql(depot_err *err); /* what the database refused as a value becomes INVALID; returns false */
 /* Of what a producer gave the members that are options of queue.enqueue_with; NULL: none of them is there. */
 depot_json *enqueue_options(depot_arena *arena, const depot_json *given);
+/* Of a job as POST /jobs takes it: has it a key, or an option that a row has to keep? */
+bool enqueue_is_tied(const depot_json *given);
 /* A job as POST /jobs takes it, in the words of queue.enqueue_many; args: as they are stored. request_id: NULL if none */
 void enqueue_describe(depot_buf *out, depot_arena *arena, const depot_json *given, const char *args, const char *actor,
                       const char *request_id);

@@ -3,11 +3,11 @@
 -- ---- making ----
 
 -- args: a JSON array, one job each. Returns the ids of the chunks, in order; job i of a chunk has the id queue.job_at(chunk, i). A chunk
--- holds 1024 jobs, or as many as have a megabyte of arguments.
+-- holds 1024 jobs, or as many as have a megabyte of arguments. request_ids: of all, or, of at most one chunk, of each.
 create function queue.enqueue_chunks(queue text, type text, args json, run_at timestamptz default null, priority integer default 0,
-                                     max_attempts integer default null, actor text default null, request_id text default null,
+                                     max_attempts integer default null, actor text default null, request_ids text[] default null,
                                      from_node text default null) returns uuid[]
-language plpgsql volatile set jit = off as $$
+language plpgsql volatile set jit = off set plan_cache_mode = force_generic_plan as $$
 #variable_conflict use_variable
 declare
     in_queue text := coalesce(queue, 'default');
@@ -36,7 +36,7 @@ begin
                              group by s.megabyte, (s.place - 1) / 1024 order by min(s.place)) g) p
     ), made as (
         insert into queue.chunks (id, queue, job_type, n, args, run_at, priority, max_attempts, enqueued_by, request_ids)
-        select p.id, in_queue, type, p.n, p.list, coalesce(run_at, queue.id_time(p.id)), coalesce(priority, 0), tries, actor, array[request_id]
+        select p.id, in_queue, type, p.n, p.list, coalesce(run_at, queue.id_time(p.id)), coalesce(priority, 0), tries, actor, request_ids
         from pieces p
     ), ready as (
         insert into queue.chunk_ready (chunk, lo, n, queue, job_type, rank, run_at)

@@ -145,7 +145,7 @@ class Depotd:
         return "http://127.0.0.1:%d/jobs" % self.rig.admin_port, self.rig.token()
 
     def enqueued_by_http(self):
-        return int(self.session.value("select count(*) from queue.jobs where queue = 'bench-http'"))
+        return int(self.session.value("select (select count(*) from queue.jobs where queue = 'bench-http') + (select coalesce(sum(n), 0) from queue.chunks where queue = 'bench-http')"))
 
     def close(self):
         self.session.close()
