@@ -3,6 +3,7 @@
 #define DB_CONN_H
 
 #include <libpq-fe.h>
+#include <pthread.h>
 
 #include "depot/db.h"
 
@@ -17,6 +18,8 @@ struct depot_db {
     struct db_pool *pool; /* NULL: a plain connection */
     depot_db       *next; /* in the pool's list of idle ones */
     int64_t         idle_since_ms;
+    pthread_t       user;         /* the last one, */
+    unsigned        streak;       /* and how often in a row it has come again */
     db_limits       limits;       /* of every transaction; those of the session too when nothing stands between */
     int64_t         statement_ms; /* statement_timeout in force now; 0: not known to be limited */
     bool            pooled;       /* a pooler stands between: what a session keeps is lost or somebody else's */

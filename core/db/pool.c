@@ -14,6 +14,8 @@
 #define CONNECT_DEFAULT_MS 10000
 #define ACQUIRE_DEFAULT_MS 30000
 #define IDLE_MOST_MS 300000 /* an idle connection keeps memory on the server */
+#define KEPT_STREAK 16
+#define KEPT_MS 1000
 #define SLICE_MS 100        /* how late a cancel flag may be noticed */
 
 struct db_pool {
@@ -100,6 +102,7 @@ static bool pool_connect(db_pool *pool, int64_t deadline_ms, depot_db **out, dep
     pool->connecting--;
     if (good) {
         (*out)->pool = pool;
+        (*out)->user = pthread_self();
         pool->healthy = true;
         pool->backoff_ms = 0;
         pool->retry_at_ms = 0;
@@ -115,24 +118,6 @@ static bool pool_connect(db_pool *pool, int64_t deadline_ms, depot_db **out, dep
     return good;
 }
 
-/* With the lock held: an idle connection that still stands, or NULL. */
-static depot_db *take_idle(db_pool *pool)
-{
-    while (pool->idle != NULL) {
-        depot_db *db = pool->idle;
-        pool->idle = db->next;
-        pool->idle_count--;
-        if (db_conn_alive(db)) {
-            db->next = NULL;
-            return db;
-        }
-        db_conn_close(db);
-        pool->open--;
-        pool->counts.lost++;
-    }
-    return NULL;
-}
-
 /* With the lock held: whether to try a new connection now. While the server is away one thread at a time does. */
 static bool may_connect(const db_pool *pool)
 {
@@ -140,6 +125,56 @@ static bool may_connect(const db_pool *pool)
         return false;
     }
     return pool->healthy || pool->backoff_ms == 0 || (pool->connecting == 0 && depot_now_ms() >= pool->retry_at_ms);
+}
+
+/* A session has plans of what is asked in it again and again. So a thread gets the connection that it had before, and one that somebody uses
+ * all the time is left to him as long as there may be another. */
+static bool is_kept(const depot_db *db)
+{
+    return db->streak >= KEPT_STREAK && depot_now_ms() < db->idle_since_ms + KEPT_MS;
+}
+
+/* With the lock held. */
+static depot_db **find_idle(db_pool *pool, bool has_place)
+{
+    depot_db **best = NULL;
+
+    for (depot_db **link = &pool->idle; *link != NULL; link = &(*link)->next) {
+        if (pthread_equal((*link)->user, pthread_self())) {
+            return link;
+        }
+        if (best == NULL && !(has_place && is_kept(*link))) {
+            best = link;
+        }
+    }
+    return best;
+}
+
+static void note_user(depot_db *db)
+{
+    bool again = pthread_equal(db->user, pthread_self());
+
+    db->streak = again ? db->streak + 1 : 0;
+    db->user = pthread_self();
+}
+
+/* With the lock held: an idle connection that still stands, or NULL. has_place: for a new one. */
+static depot_db *take_idle(db_pool *pool, bool has_place)
+{
+    for (depot_db **link; (link = find_idle(pool, has_place)) != NULL;) {
+        depot_db *db = *link;
+        *link = db->next;
+        pool->idle_count--;
+        if (db_conn_alive(db)) {
+            db->next = NULL;
+            note_user(db);
+            return db;
+        }
+        db_conn_close(db);
+        pool->open--;
+        pool->counts.lost++;
+    }
+    return NULL;
 }
 
 /* With the lock held. */
@@ -158,7 +193,7 @@ static bool fail_waiting(db_pool *pool, bool is_away, depot_err *err)
 /* With the lock held: one round; false with err filled ends the wait, true with *out NULL says to go on waiting. */
 static bool try_once(db_pool *pool, bool wait, int64_t deadline_ms, depot_db **out, depot_err *err)
 {
-    *out = take_idle(pool);
+    *out = take_idle(pool, may_connect(pool));
     if (*out != NULL) {
         return true;
     }

@@ -80,7 +80,7 @@ $$;
 -- that order. Those that differ in their arguments and requests alone become chunks; those with keys are made in the order of their keys, so
 -- that two of these transactions wait for each other in one direction.
 create function queue.enqueue_many(jobs jsonb, from_node text default null) returns uuid[]
-language plpgsql volatile set jit = off as $$
+language plpgsql volatile set jit = off set plan_cache_mode = force_generic_plan as $$
 declare
     ids uuid[];
 begin

@@ -1,4 +1,5 @@
--- What dispatchers call: claim, finish, heartbeat, reap. Times are the database's; a lease is its token.
+-- What dispatchers call: claim, finish, heartbeat, reap. Times are the database's; a lease is its token. All of it has plans for any arguments, as to
+-- make one for those at hand takes longer than to use it; and joins by index alone, as a plan may be older than what is in the tables.
 
 -- base, twice that, four times … at most `most`, give or take the share `jitter`; 2 s to 900 s and a fifth unless somebody says;
 -- never more than a hundred years, as a job whose next time cannot be written could not end.
@@ -251,7 +252,8 @@ $$;
 create function queue.claim(worker text, queues text[], types text[], n integer, lease interval)
     returns table (id uuid, token uuid, queue text, job_type text, args jsonb, attempt integer, max_attempts integer, lease_ms bigint,
                    timeout_ms bigint)
-language plpgsql volatile set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
+language plpgsql volatile set enable_seqscan = off set enable_bitmapscan = off set jit = off
+    set plan_cache_mode = force_generic_plan set enable_hashjoin = off set enable_mergejoin = off as $$
 #variable_conflict use_column
 declare
     names     text[] := array(select t from unnest(types) t where t !~ '[*?]');
@@ -349,7 +351,8 @@ $$;
 -- Extends the leases; returns the jobs whose lease is lost. What a job holds in a transaction (queue.hold) is extended too: its lease
 -- must not be over when that ends. A row that somebody changes right now is passed over.
 create function queue.heartbeat(jobs uuid[], tokens uuid[], lease interval) returns setof uuid
-language plpgsql volatile as $$
+language plpgsql volatile set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off
+    set enable_mergejoin = off as $$
 begin
     return query
     with held as materialized (select * from unnest(jobs, tokens) as h(id, token)), free as materialized (
@@ -414,7 +417,8 @@ $$;
 -- first leaves them alone for `grace`, in which those that live extend theirs.
 create function queue.reap(worker text, in_touch interval, grace interval, most integer default 500, out lost bigint, out has_dead boolean,
                            out has_more boolean)
-language plpgsql volatile as $$
+language plpgsql volatile set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off
+    set enable_mergejoin = off as $$
 declare
     few    constant integer := 8;
     ids    uuid[];

@@ -101,7 +101,8 @@ $$;
 -- queue.after_end takes locks that are to be taken once in a transaction.
 create function queue.finish(results jsonb, ranges jsonb default null) returns table (job uuid, token uuid, accepted boolean, status text,
                                                                                       queue text, outcome text, n bigint)
-language plpgsql volatile as $$
+language plpgsql volatile set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off
+    set enable_mergejoin = off as $$
 #variable_conflict use_column
 declare
     verdicts queue.verdict[];

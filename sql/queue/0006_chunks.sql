@@ -160,7 +160,8 @@ create function queue.claim_chunks(worker text, queues text[], types text[], ran
                                    paced text[] default '{}', most integer[] default '{}')
     returns table (id uuid, token uuid, lo integer, n integer, queue text, job_type text, args text, max_attempts integer, lease_ms bigint,
                    timeout_ms bigint)
-language plpgsql volatile set jit = off as $$
+language plpgsql volatile set jit = off set plan_cache_mode = force_generic_plan set enable_seqscan = off
+    set enable_hashjoin = off set enable_mergejoin = off as $$
 #variable_conflict use_column
 begin
     return query
@@ -222,7 +223,8 @@ $$;
 -- wait that rank with what is left of its chunks. Each for itself: rows of others may be paused, held back by a limit or of less weight, and
 -- must not keep what could run from becoming rows.
 create function queue.unpack(of_queues text[], types text[], jobs integer) returns bigint
-language plpgsql volatile set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
+language plpgsql volatile set enable_seqscan = off set enable_bitmapscan = off set jit = off
+    set plan_cache_mode = force_generic_plan set enable_hashjoin = off set enable_mergejoin = off as $$
 declare
     names    text[] := array(select t from unnest(types) t where t !~ '[*?]');
     patterns text[] := array(select queue.glob_like(t) from unnest(types) t where t ~ '[*?]');
@@ -451,7 +453,8 @@ $$;
 
 -- Extends the leases; returns those that are lost. One that somebody changes right now is passed over, as in queue.heartbeat.
 create function queue.heartbeat_chunks(tokens uuid[], lease interval) returns setof uuid
-language plpgsql volatile as $$
+language plpgsql volatile set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off
+    set enable_mergejoin = off as $$
 begin
     return query
     with free as materialized (

@@ -1,6 +1,6 @@
 """queue_bench.py - the queue beside its peers: throughput of jobs that do nothing, delay of a single job, enqueueing by HTTP, a long
-backlog, an old snapshot. All on one durable PostgreSQL and two processors, runs taking turns, medians. Called by queue.sh;
-BENCH_QUICK=1 makes short runs, BENCH_ROUNDS, BENCH_SECONDS, BENCH_BACKLOG change the effort, BENCH_ONLY=c_noop,start runs some parts."""
+backlog and a long history, an old snapshot. All on one durable PostgreSQL and two processors, runs taking turns, medians. Called by queue.sh;
+BENCH_QUICK=1 makes short runs, BENCH_ROUNDS, BENCH_SECONDS, BENCH_BACKLOG, BENCH_ARCHIVED change the effort, BENCH_ONLY=c_noop,start runs some parts."""
 import os
 import platform
 import re
@@ -12,6 +12,7 @@ import time
 from queue_lab import NODE, PEERS, SETTINGS, Lab, Session
 from queue_ours import Depotd
 from queue_peers import TOKEN, Boss, Floor, Graphile
+from queue_steady import steady
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from rig import BUILD  # noqa: E402
@@ -24,6 +25,8 @@ def setting(name, quick, full):
 
 
 ROUNDS, SECONDS = setting("BENCH_ROUNDS", 3, 5), setting("BENCH_SECONDS", 2, 5)
+MINUTES = setting("BENCH_MINUTES", 3, 60)
+ARCHIVED = setting("BENCH_ARCHIVED", 1000000, 50000000)
 BACKLOG, SNAPSHOTS = setting("BENCH_BACKLOG", 200000, 10000000), setting("BENCH_SNAPSHOT_ROUNDS", 3, 5)
 SAMPLES, GAP_MS, CONNECTIONS, TRIAL = setting("BENCH_SAMPLES", 300, 1000), 10, 64, 10000
 
@@ -182,6 +185,28 @@ def backlog(lab):
     report("queue.backlog_10m", "x", values["depotd-c"], {"goal": 0.9, contestants[1].name: values[contestants[1].name]}, 2)
 
 
+def scale(lab):
+    """Much that has ended, much that waits: the rate, and how long it takes to look a job up by its id."""
+    ours = Depotd(lab, "depotd-c", "c.noop")
+    n = size_for(ours)
+    ours.open()
+    try:
+        empty = warm_rate(ours, n)
+        for left in range(ARCHIVED, 0, -5000000):
+            ours.fill(min(left, 5000000))
+            ours.run(min(left, 5000000))
+        ours.fill(BACKLOG + n)
+        share = ours.run(n) / empty
+        note("ended for queue.scale and queue.lookup: %d, queued: %d" % (ARCHIVED, BACKLOG))
+        report("queue.scale", "x", share, {"goal": 0.9}, 2)
+        for name, path in (("lookup", "/jobs/%s"), ("timeline", "/jobs/%s/timeline")):
+            took = sorted(ours.lookups(path, SAMPLES))
+            for at, mark in (("p50", 0.5), ("p99", 0.99)):
+                report("queue.%s_%s" % (name, at), "ms", took[int(mark * len(took))], {"goal": 5}, 2, less_is_better=True)
+    finally:
+        ours.close()
+
+
 def old_snapshot(lab):
     def share(contestant):
         n = size_for(contestant)
@@ -206,6 +231,13 @@ def old_snapshot(lab):
     report("queue.old_snapshot", "x", values["depotd-c"], {"goal": 0.9, **{c.name: values[c.name] for c in contestants[1:]}}, 2)
 
 
+def steady_load(lab):
+    samples = steady(lab, MINUTES, note)
+    early, late = samples[:len(samples) // 5 + 1], samples[len(samples) // 2:]
+    for name, at, unit, per in (("size", 0, "MB", 1e6), ("dead", 1, "tuples", 1)):
+        report("queue.steady_" + name, unit, max(s[at] for s in late) / per, {"the first fifth": max(s[at] for s in early) / per}, 1, less_is_better=True)
+
+
 def first_line(*command):
     out = subprocess.run(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, check=False, text=True).stdout.strip()
     return out.splitlines()[0] if out else "?"
@@ -228,7 +260,7 @@ def introduce(lab):
             sys.exit("bench queue: %s is not on" % name)
 
 
-PARTS = {"throughput": throughput, "start": start_delay, "http_enqueue": http_enqueue, "backlog": backlog, "old_snapshot": old_snapshot}
+PARTS = {"throughput": throughput, "start": start_delay, "http_enqueue": http_enqueue, "backlog": backlog, "scale": scale, "old_snapshot": old_snapshot, "steady": steady_load}
 
 
 def main():

@@ -1,4 +1,5 @@
 """queue_ours.py - depotd as a contestant of the queue bench."""
+import http.client
 import os
 import sys
 import time
@@ -103,11 +104,11 @@ class Depotd:
         took = time.monotonic() - began
         n = now - self.finished
         self.pause(True)
-        self._settle()
+        self.settle()
         return n / took
 
-    def _settle(self):
-        """Waits until the pause holds and nothing runs."""
+    def settle(self):
+        """Waits until nothing runs."""
         seen = [-1]
 
         def quiet():
@@ -143,6 +144,22 @@ class Depotd:
     def http(self):
         """Address and token of what takes jobs by POST."""
         return "http://127.0.0.1:%d/jobs" % self.rig.admin_port, self.rig.token()
+
+    def lookups(self, path, n):
+        """How long n requests for jobs here and there took, in ms; the path has a place for the id."""
+        ids = self.session.sql("select queue.job_at(id, floor(random() * n)::integer) from queue.chunks order by random() limit %d" % n)
+        connection = http.client.HTTPConnection("127.0.0.1", self.rig.admin_port, timeout=60)
+        took = []
+        for job_id, in ids:
+            began = time.monotonic()
+            connection.request("GET", path % job_id, headers={"Authorization": "Bearer " + self.rig.token()})
+            reply = connection.getresponse()
+            reply.read()
+            took.append((time.monotonic() - began) * 1000)
+            if reply.status != 200:
+                raise RuntimeError("%s: status %d" % (path % job_id, reply.status))
+        connection.close()
+        return took
 
     def enqueued_by_http(self):
         return int(self.session.value("select (select count(*) from queue.jobs where queue = 'bench-http') + (select coalesce(sum(n), 0) from queue.chunks where queue = 'bench-http')"))

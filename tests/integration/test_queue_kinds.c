@@ -253,14 +253,16 @@ static void what_ended_late_stays_as_long(void)
               "(queue.chunk_of(queue.id_at(now() - interval '1 day')), 'q', 's', 1, '[1]', now(), 0, 1)");
     (void)ask("insert into queue.chunk_attempts (chunk, lo, n, token, worker, started_at, finished_at) "
               "select id, 0, 1, queue.new_id(), 'w', now(), now() from queue.chunks");
-    (void)ask("select queue.maintain('{\"succeeded\": 1000}', 1000, null)");
+    (void)ask("select queue.maintain('{\"succeeded\": 1000}', 1000, 1000)");
     is_str(ask("select count(*) from queue.chunks"), "1", "a chunk of yesterday that has just ended is kept");
     (void)ask("update queue.chunk_attempts set finished_at = now() - interval '1 hour'");
     (void)ask("insert into queue.queue_policies (queue, keep_succeeded_ms) values ('long', 1000000000)");
-    (void)ask("select queue.maintain('{\"succeeded\": 1000}', 1000, null)");
+    (void)ask("select queue.maintain('{\"succeeded\": 1000}', 1000, 1000)");
     is_str(ask("select count(*) from queue.chunks"), "1", "as long as the queue that keeps longest says");
     (void)ask("delete from queue.queue_policies");
     (void)ask("select queue.maintain('{\"succeeded\": 1000}', 1000, null)");
+    is_str(ask("select count(*) from queue.chunks"), "1", "for good, where the archive is for good");
+    (void)ask("select queue.maintain('{\"succeeded\": 1000}', 1000, 1000)");
     is_str(ask("select count(*) from queue.chunks"), "0", "then it goes with its day");
 }
 
