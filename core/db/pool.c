@@ -16,6 +16,7 @@
 #define IDLE_MOST_MS 300000 /* an idle connection keeps memory on the server */
 #define KEPT_STREAK 16
 #define KEPT_MS 1000
+#define REFUSED_MS 30000
 #define SLICE_MS 100        /* how late a cancel flag may be noticed */
 
 struct db_pool {
@@ -30,6 +31,7 @@ struct db_pool {
     size_t          open, idle_count;
     size_t          connecting;
     bool            healthy, is_pooler;
+    int64_t         refused_ms; /* when a connection was last tried for in vain: none is kept for a while */
     int64_t         backoff_ms, retry_at_ms;
     depot_err       last_error;
     db_pool_counts  counts;
@@ -110,6 +112,7 @@ static bool pool_connect(db_pool *pool, int64_t deadline_ms, depot_db **out, dep
         pool->counts.connects++;
     } else {
         pool->open--;
+        pool->refused_ms = depot_now_ms();
         if (err->code != DEPOT_E_TIMEOUT && err->code != DEPOT_E_CANCELED) {
             note_failure(pool, err);
         }
@@ -131,7 +134,7 @@ static bool may_connect(const db_pool *pool)
  * all the time is left to him as long as there may be another. */
 static bool is_kept(const depot_db *db)
 {
-    return db->streak >= KEPT_STREAK && depot_now_ms() < db->idle_since_ms + KEPT_MS;
+    return !db->pooled && db->streak >= KEPT_STREAK && depot_now_ms() < db->idle_since_ms + KEPT_MS;
 }
 
 /* With the lock held. */
@@ -193,7 +196,9 @@ static bool fail_waiting(db_pool *pool, bool is_away, depot_err *err)
 /* With the lock held: one round; false with err filled ends the wait, true with *out NULL says to go on waiting. */
 static bool try_once(db_pool *pool, bool wait, int64_t deadline_ms, depot_db **out, depot_err *err)
 {
-    *out = take_idle(pool, may_connect(pool));
+    bool may_keep = may_connect(pool) && (pool->refused_ms == 0 || depot_now_ms() >= pool->refused_ms + REFUSED_MS);
+
+    *out = take_idle(pool, may_keep);
     if (*out != NULL) {
         return true;
     }
@@ -202,6 +207,10 @@ static bool try_once(db_pool *pool, bool wait, int64_t deadline_ms, depot_db **o
     if (may_connect(pool)) {
         pool->open++;
         bool good = pool_connect(pool, deadline_ms, out, err);
+        if (!good && err->code == DEPOT_E_DB_DOWN && (*out = take_idle(pool, false)) != NULL) { /* the server takes no more of them */
+            *err = (depot_err){ 0 };
+            good = true;
+        }
         return good || (wait && err->code == DEPOT_E_DB_DOWN);
     }
     if (is_away && !wait && pool->open < pool->max) {

@@ -95,10 +95,7 @@ static void end_range(worker_proc *w, ticket *t, depot_arena *arena, depot_range
     }
     w->done += (uint64_t)(res->begun - (int64_t)res->n_going);
     pthread_mutex_unlock(&s->lock);
-    for (size_t i = 0; i < res->n_ended; i++) {
-        res->ended[i].res.log = ticket_take_said(t, t->id + 1 + (uint64_t)(res->ended[i].place - t->first), arena);
-    }
-    res->logs = ticket_rest_said(t, arena);
+    res->logs = ticket_jobs_said(t, arena);
     t->range_done(t->arg, res);
     ticket_free(t);
     pthread_mutex_lock(&s->lock);

@@ -47,8 +47,8 @@ static void close_due(uv_handle_t *handle)
 
 static bool start(http_loop *l, http_op *h)
 {
-    h->opening = true;
-    l->opening++;
+    h->opening = !h->is_literal; /* an address is not looked up */
+    l->opening += h->opening;
     http_bound(h);
     h->added = curl_multi_add_handle(h->alone != NULL ? h->alone : l->multi, h->easy) == CURLM_OK;
     if (!h->added) {
@@ -288,10 +288,11 @@ bool http_add(http_op *h, depot_err *err)
         return DEPOT_FAIL(err, MEMORY, "no memory for requests");
     }
     http_loop *l = e->http;
-    if (h->alone != NULL && l->opening == OPENING_MAX) {
+    bool has_place = h->is_literal || l->opening < OPENING_MAX;
+    if (h->alone != NULL && !has_place) {
         return DEPOT_FAIL(err, UNAVAILABLE, "%d requests look up their hosts or connect, and this one cannot wait here", OPENING_MAX);
     }
-    if (l->opening < OPENING_MAX) {
+    if (has_place) {
         return start(l, h) || DEPOT_FAIL(err, MEMORY, "no memory for a request");
     }
     h->waiting = true;

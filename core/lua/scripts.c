@@ -435,6 +435,10 @@ static bool is_in_force(scripts *s, const generation *g)
     pthread_mutex_lock(&s->lock);
     bool same = s->gen != NULL && s->candidate == NULL && g->opt.values != NULL && s->gen->opt.values != NULL &&
                 strcmp(s->gen->opt.values, g->opt.values) == 0 && strcmp(s->gen->sources.revision, g->sources.revision) == 0;
+    if (same) { /* somebody may have repaired what kept workers from starting */
+        s->backoff_ms = 0;
+        s->next_start_ms = 0;
+    }
     pthread_mutex_unlock(&s->lock);
     return same;
 }
@@ -451,6 +455,7 @@ bool scripts_reload(const scripts_options *options, depot_err *err)
     }
     if (is_in_force(the_scripts, g)) {
         depot_arena_free(g->arena);
+        loop_post(the_scripts->loop, wake, the_scripts);
         return true;
     }
     return try_generation(the_scripts, g, err);

@@ -119,7 +119,7 @@ static void lose(const worker_proc *w, const ticket *t, int64_t now)
                          t->label);
     }
     if (t->range_done != NULL) {
-        depot_range_result all = { .err = res.err, .logs = ticket_rest_said(t, arena) };
+        depot_range_result all = { .err = res.err, .logs = ticket_jobs_said(t, arena) };
         t->range_done(t->arg, &all);
     } else {
         t->done(t->arg, &res);

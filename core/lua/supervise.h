@@ -49,8 +49,7 @@ const char *ticket_said(const ticket *t, depot_arena *arena); /* a JSON array; N
 void        ticket_free(ticket *t);
 /* The same for the script `id`, if the ticket is its own or that of its range. */
 void        ticket_hear(ticket *t, uint64_t id, int64_t level, const char *text, size_t n, const depot_json *fields);
-const char *ticket_take_said(ticket *range, uint64_t id, depot_arena *arena);    /* of a job of a range, once */
-const char *ticket_rest_said(const ticket *range, depot_arena *arena);          /* of those left: {"place": lines}; NULL: none */
+const char *ticket_jobs_said(const ticket *range, depot_arena *arena); /* {"place": lines}; NULL: nothing */
 void        ticket_inherit(ticket *t, ticket *range); /* a job that goes on by itself keeps its lines */
 
 typedef enum worker_state { WORKER_STARTING, WORKER_READY, WORKER_RETIRING, WORKER_STOPPING } worker_state;

@@ -2,6 +2,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "lua/supervise.h"
 
 enum { SAID_BYTES_MAX = 16 << 10, LINE_BYTES_MAX = 2000, JOBS_BYTES_MAX = 1 << 20 /* of a range together */ };
@@ -13,6 +14,7 @@ static bool add_line(ticket *t, const depot_json *line)
     DEPOT_AUTO(depot_buf_free) depot_buf text = { 0 };
 
     depot_json_write(&text, line);
+    log_redact(&text); /* it is kept with the job, for whoever reads that */
     if (t->said.len + text.len > SAID_BYTES_MAX) {
         return false;
     }
@@ -79,32 +81,24 @@ static ticket *add_job(ticket *range, uint64_t id)
 
 void ticket_hear(ticket *t, uint64_t id, int64_t level, const char *text, size_t n, const depot_json *fields)
 {
-    bool is_job = id > t->id && id <= t->id + (uint64_t)t->n && t->jobs_said < JOBS_BYTES_MAX;
+    bool is_job = id > t->id && id <= t->id + (uint64_t)t->n;
 
     if (id == t->id) {
         say(t, level, text, n, fields);
     } else if (is_job) {
         ticket *job = find_job(t, id);
         job = job == NULL ? add_job(t, id) : job;
+        if (t->jobs_said >= JOBS_BYTES_MAX) {
+            job->n_unsaid++;
+            return;
+        }
         size_t before = job->said.len;
         say(job, level, text, n, fields);
         t->jobs_said += job->said.len - before;
     }
 }
 
-const char *ticket_take_said(ticket *range, uint64_t id, depot_arena *arena)
-{
-    ticket     *job = find_job(range, id);
-    const char *said = job == NULL ? NULL : ticket_said(job, arena);
-
-    if (job != NULL) {
-        depot_buf_reset(&job->said);
-        job->n_unsaid = 0;
-    }
-    return said;
-}
-
-const char *ticket_rest_said(const ticket *range, depot_arena *arena)
+const char *ticket_jobs_said(const ticket *range, depot_arena *arena)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf out = { 0 };
 

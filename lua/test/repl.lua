@@ -10,20 +10,17 @@ local function show(v, depth)
   if v == depot.null then return "depot.null" end
   if type(v) ~= "table" then return tostring(v) end
   if depth == 0 then return "{…}" end
-  local parts, n = {}, 0
-  for i, item in ipairs(v) do
-    if i <= answers.items then parts[i] = show(item, depth - 1) end
-    n = i
-  end
+  local parts, n = {}, rawlen(v)
+  for i = 1, math.min(n, answers.items) do parts[i] = show(rawget(v, i), depth - 1) end
   local names = {}
-  for k in pairs(v) do
+  for k in next, v do
     if not (math.type(k) == "integer" and k >= 1 and k <= n) then names[#names + 1] = k end
   end
   table.sort(names, function(a, b) return tostring(a) < tostring(b) end)
   for _, k in ipairs(names) do
     if #parts >= answers.items then break end
     local name = type(k) == "string" and k:match("^[%a_][%w_]*$") or "[" .. show(k, 1) .. "]"
-    parts[#parts + 1] = name .. " = " .. show(v[k], depth - 1)
+    parts[#parts + 1] = name .. " = " .. show(rawget(v, k), depth - 1)
   end
   if n + #names > #parts then parts[#parts + 1] = ("… %d more"):format(n + #names - #parts) end
   return "{ " .. table.concat(parts, ", ") .. " }"
@@ -67,11 +64,22 @@ local function tell(fault)
   local err = fault.err
   if type(err) == "table" and err.code then
     say(("%s: %s"):format(err.code, err.message))
-    if err.hint and err.hint ~= "" then say("hint: " .. err.hint) end
+    if err.hint and err.hint ~= "" then say("hint: " .. tostring(err.hint)) end
   else
     say(tostring(err))
   end
   if fault.trace ~= "" then say(fault.trace) end
+end
+
+-- Values may run code of their own when they are looked at, and fail in it.
+local function answer(results)
+  local shown = {}
+  for i = 2, results.n do shown[i - 1] = show(results[i], answers.depth) end
+  if #shown > 0 then say(table.concat(shown, "\t")) end
+end
+
+local function safely(fn, value)
+  if not pcall(fn, value) then say("(a value that cannot be shown)") end
 end
 
 if given.needs then depot.needs(given.needs) end
@@ -80,12 +88,10 @@ for text, chunk, why in read_entry do
   if chunk then
     local results = table.pack(xpcall(chunk, with_trace))
     if results[1] then
-      local shown = {}
-      for i = 2, results.n do shown[i - 1] = show(results[i], answers.depth) end
-      if #shown > 0 then say(table.concat(shown, "\t")) end
+      safely(answer, results)
     else
       failed = failed + 1
-      tell(results[2])
+      safely(tell, results[2])
     end
   elseif text:find("%S") then
     failed = failed + 1

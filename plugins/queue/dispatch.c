@@ -19,10 +19,13 @@ enum {
 };
 
 static const char claim_sql[] = "select id, token, queue, job_type, args, attempt, max_attempts, lease_ms, timeout_ms"
-                                " from queue.claim($1, $2, $3, $4, $5 * interval '1 millisecond')";
-static const char claim_chunks_sql[] = "select id, token, lo, n, queue, job_type, args, max_attempts, lease_ms, timeout_ms"
-                                       " from queue.claim_chunks($1, $2, $3, $4, $5, $6 * interval '1 millisecond', $7, $8)";
-static const char unpack_sql[] = "select queue.unpack($1, $2, $3)";
+                                " from queue.claim($1, $2, $3, $4, $5 * interval '1 millisecond', $6)";
+/* For C code, and for scripts; a claim of no ranges costs nothing. */
+static const char claim_chunks_sql[] =
+    "select id, token, lo, n, queue, job_type, args, max_attempts, lease_ms, timeout_ms"
+    " from queue.claim_chunks($1, $2, $3, $4, $5, $6 * interval '1 millisecond', $7, $8)"
+    " union all select id, token, lo, n, queue, job_type, args, max_attempts, lease_ms, timeout_ms"
+    " from queue.claim_chunks($1, $2, $9, $10, $11, $6 * interval '1 millisecond', $7, $8)";
 static const char held_chunks_sql[] = "select id, token, lo, n, queue, job_type, args, max_attempts, lease_ms, timeout_ms"
                                       " from queue.held_chunks($1, $2 * interval '1 millisecond')";
 static const char held_sql[] = "select id, token, queue, job_type, args, attempt, max_attempts, lease_ms, timeout_ms"
@@ -159,9 +162,10 @@ static bool is_held(queue *q, const char *token)
     return false;
 }
 
-static void take_in(queue *q, const depot_rows *rows, bool is_range, bool may_be_known)
+/* What came of a question that may not have been asked. took: how many of each kind [is_lua]. */
+static void take_in(queue *q, const depot_rows *rows, bool is_range, bool may_be_known, int64_t took[2])
 {
-    for (size_t i = 0; i < depot_rows_count(rows); i++) {
+    for (size_t i = 0; rows != NULL && i < depot_rows_count(rows); i++) {
         job *j = job_new(rows, i, is_range);
         bool is_ours = types_assign(q, j);
         if (!is_ours) {
@@ -171,6 +175,7 @@ static void take_in(queue *q, const depot_rows *rows, bool is_range, bool may_be
         if (may_be_known && is_held(q, j->token)) {
             job_free(j);
         } else {
+            took[is_ours && j->is_lua]++;
             job_push(is_ours ? &q->waiting[j->is_lua] : &q->ended, j);
         }
         pthread_mutex_unlock(&q->lock);
@@ -185,28 +190,22 @@ static bool adopt(queue *q, depot_err *err)
     const queue_options                      *o = depot_options(q->ctx);
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
     depot_rows                               *jobs = NULL, *ranges = NULL;
+    int64_t                                   took[2] = { 0 };
     const depot_val                           vals[] = { DEPOT_TEXT(q->worker), DEPOT_INT(o->lease) };
 
     if (!depot_sql(q->ctx, arena, held_sql, vals, DEPOT_N(vals), &jobs, err) ||
         !depot_sql(q->ctx, arena, held_chunks_sql, vals, DEPOT_N(vals), &ranges, err)) {
         return depot_wrap(err, "look for leases of this daemon");
     }
-    take_in(q, jobs, false, true);
-    take_in(q, ranges, true, true);
+    take_in(q, jobs, false, true, took);
+    take_in(q, ranges, true, true, took);
     q->is_unsure = false;
     return true;
 }
 
-#define RANGE_VALS(q, o, w, is_lua)                                                                                    \
-    {                                                                                                                  \
-        DEPOT_TEXT((q)->worker), DEPOT_TEXT((q)->types.queues), DEPOT_TEXT((q)->types.of[is_lua]),                     \
-            DEPOT_INT((w)->ranges[is_lua]), DEPOT_INT((w)->ranges[is_lua] * CHUNK_JOBS), DEPOT_INT((o)->lease),        \
-            DEPOT_TEXT((w)->paced), DEPOT_TEXT((w)->most)                                                              \
-    }
-
 /* What goes to the database in one round trip, and what comes back. */
 typedef struct turn_rows {
-    depot_rows *judged, *claimed, *ranges[2]; /* NULL: was not asked */
+    depot_rows *judged, *claimed, *ranges; /* NULL: was not asked */
 } turn_rows;
 
 static bool exchange(queue *q, depot_arena *arena, const finish_batch *results, const wish *w, turn_rows *rows,
@@ -216,21 +215,19 @@ static bool exchange(queue *q, depot_arena *arena, const finish_batch *results, 
     DEPOT_AUTO(depot_db_close) depot_db *db = NULL;
     const depot_val finish_vals[] = { DEPOT_TEXT(results->jobs.len > 0 ? results->jobs.data : NULL),
                                       DEPOT_TEXT(results->chunks.len > 0 ? results->chunks.data : NULL) };
-    const depot_val unpack_vals[] = { DEPOT_TEXT(q->types.queues), DEPOT_TEXT(q->types.all), DEPOT_INT(w->n) };
     const depot_val claim_vals[] = { DEPOT_TEXT(q->worker), DEPOT_TEXT(q->types.queues), DEPOT_TEXT(w->types),
-                                     DEPOT_INT(w->n), DEPOT_INT(o->lease) };
-    const depot_val c_vals[] = RANGE_VALS(q, o, w, 0), lua_vals[] = RANGE_VALS(q, o, w, 1);
-    depot_rows *unpacked = NULL;
+                                     DEPOT_INT(w->n), DEPOT_INT(o->lease), DEPOT_BOOL(q->is_short) };
+    const depot_val chunk_vals[] = { DEPOT_TEXT(q->worker), DEPOT_TEXT(q->types.queues), DEPOT_TEXT(q->types.of[0]), DEPOT_INT(w->ranges[0]),
+                                     DEPOT_INT(w->ranges[0] * CHUNK_JOBS), DEPOT_INT(o->lease), DEPOT_TEXT(w->paced), DEPOT_TEXT(w->most),
+                                     DEPOT_TEXT(q->types.of[1]), DEPOT_INT(w->ranges[1]), DEPOT_INT(w->ranges[1] * CHUNK_JOBS) };
     const struct {
         bool         wanted;
         depot_stmt   stmt;
         depot_rows **out;
     } all[] = {
         { results->n > 0, { finish_sql, finish_vals, DEPOT_N(finish_vals) }, &rows->judged },
-        { w->n > 0 && q->is_short, { unpack_sql, unpack_vals, DEPOT_N(unpack_vals) }, &unpacked },
         { w->n > 0, { claim_sql, claim_vals, DEPOT_N(claim_vals) }, &rows->claimed },
-        { w->ranges[0] > 0, { claim_chunks_sql, c_vals, DEPOT_N(c_vals) }, &rows->ranges[0] },
-        { w->ranges[1] > 0, { claim_chunks_sql, lua_vals, DEPOT_N(lua_vals) }, &rows->ranges[1] },
+        { w->ranges[0] + w->ranges[1] > 0, { claim_chunks_sql, chunk_vals, DEPOT_N(chunk_vals) }, &rows->ranges },
     };
     depot_stmt  stmts[DEPOT_N(all)];
     depot_rows *out[DEPOT_N(all)] = { NULL };
@@ -270,21 +267,15 @@ static bool turn(queue *q, bool *out_again, depot_err *err)
     if (results.n > 0) {
         finish_settle(q, results.n, rows.judged);
     }
-    size_t claimed = rows.claimed == NULL ? 0 : depot_rows_count(rows.claimed), ranges = 0;
-    q->is_short = (int64_t)claimed < w.n;
-    if (claimed > 0) {
-        take_in(q, rows.claimed, false, false);
-    }
-    *out_again = w.n > 0 && (int64_t)claimed == w.n;
+    int64_t claimed[2] = { 0 }, ranges[2] = { 0 };
+    take_in(q, rows.claimed, false, false, claimed);
+    take_in(q, rows.ranges, true, false, ranges);
+    q->is_short = claimed[0] + claimed[1] < w.n;
+    *out_again = w.n > 0 && !q->is_short;
     for (int is_lua = 0; is_lua < 2; is_lua++) {
-        size_t n = rows.ranges[is_lua] == NULL ? 0 : depot_rows_count(rows.ranges[is_lua]);
-        *out_again = *out_again || (n > 0 && (int64_t)n == w.ranges[is_lua]);
-        ranges += n;
-        if (n > 0) {
-            take_in(q, rows.ranges[is_lua], true, false);
-        }
+        *out_again = *out_again || (ranges[is_lua] > 0 && ranges[is_lua] >= w.ranges[is_lua]);
     }
-    if (claimed + ranges > 0) {
+    if (claimed[0] + claimed[1] + ranges[0] + ranges[1] > 0) {
         start_jobs(q);
         q->poll_wait_ms = POLL_LEAST_MS;
     }

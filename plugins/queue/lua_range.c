@@ -13,6 +13,7 @@ static void set_lost(queue *q, job *j, const depot_err *err, const char *logs)
 
     if (!is_lost || queue_is_draining(q)) {
         range_set_failed(j, err, queue_is_draining(q));
+        job_add_member(j, "logs", logs);
         return;
     }
     depot_json_write(&j->result, depot_json_pack(arena, "{s:s, s:s, s:s, s:I}", "token", j->token, "chunk", j->id, "lost", err->msg, "busy_us",
@@ -33,18 +34,6 @@ static void add_results(queue *q, const job *j, range_answers *a, const char *re
     }
 }
 
-/* Of a job that does not end well, with what it has logged. */
-static depot_json *outcome_of(depot_arena *arena, const depot_script_result *res, bool draining)
-{
-    depot_json *outcome = job_outcome(arena, res, draining);
-    depot_err   ignored = { 0 }; /* it was JSON before */
-
-    if (res->log != NULL) {
-        depot_json_set(outcome, "log", depot_json_parse(arena, res->log, strlen(res->log), &ignored));
-    }
-    return outcome;
-}
-
 static void set_answers(queue *q, job *j, const depot_range_result *res)
 {
     DEPOT_AUTO(range_answers_drop) range_answers a = { .begun = res->begun, .busy_us = res->busy_us, .logs = res->logs };
@@ -52,7 +41,7 @@ static void set_answers(queue *q, job *j, const depot_range_result *res)
     bool                                         draining = queue_is_draining(q);
 
     for (size_t i = 0; i < res->n_ended; i++) {
-        range_add_other(&a, arena, res->ended[i].place, outcome_of(arena, &res->ended[i].res, draining));
+        range_add_other(&a, arena, res->ended[i].place, job_outcome(arena, &res->ended[i].res, draining));
     }
     for (size_t i = 0; i < res->n_going; i++) {
         depot_buf_addf(&a.going, "%s%lld", i == 0 ? "" : ",", (long long)res->going[i].place);

@@ -246,10 +246,11 @@ end
 $$;
 
 -- Up to n jobs that are due, by priority and time, each with a lease of its own. queues: null means all. types: names and
--- globs. Steps over the groups of waiting jobs (queue, type, priority) by index, so that jobs which nobody serves, jobs that
+-- globs. unpack: the last claim had fewer than it wanted, so look for more where queue.unpack does.
+-- Steps over the groups of waiting jobs (queue, type, priority) by index, so that jobs which nobody serves, jobs that
 -- are not due and jobs that are held back cost nothing. In three steps, as locks that a key needs must be held before what runs is
 -- counted: pick, admit, lease.
-create function queue.claim(worker text, queues text[], types text[], n integer, lease interval)
+create function queue.claim(worker text, queues text[], types text[], n integer, lease interval, unpack boolean default false)
     returns table (id uuid, token uuid, queue text, job_type text, args jsonb, attempt integer, max_attempts integer, lease_ms bigint,
                    timeout_ms bigint)
 language plpgsql volatile set enable_seqscan = off set enable_bitmapscan = off set jit = off
@@ -267,6 +268,9 @@ declare
     heads     queue.head[];
     moment    timestamptz; -- a value, as an index is not asked for what changes while it is read
 begin
+    if unpack then
+        perform queue.unpack(claim.queues, types, n);
+    end if;
     perform queue.tend();
     select b.queues, b.left_over into limited, budget from queue.budgets(claim.queues, n) b;
     ceiling := queue.best_chunk(claim.queues, names, patterns, limited, budget);

@@ -164,6 +164,9 @@ language plpgsql volatile set jit = off set plan_cache_mode = force_generic_plan
     set enable_hashjoin = off set enable_mergejoin = off as $$
 #variable_conflict use_column
 begin
+    if ranges <= 0 then
+        return;
+    end if;
     return query
     with taken as (
         select t.*, coalesce(p.lease_ms * interval '1 millisecond', lease) as lease
@@ -219,7 +222,7 @@ begin
 end
 $$;
 
--- Before a claim of rows: jobs of chunks where a rate limit must be counted one by one become rows, until of each queue and type `jobs` rows
+-- When a claim of rows is to look further: jobs of chunks where a rate limit must be counted one by one become rows, until of each queue and type `jobs` rows
 -- wait that rank with what is left of its chunks. Each for itself: rows of others may be paused, held back by a limit or of less weight, and
 -- must not keep what could run from becoming rows.
 create function queue.unpack(of_queues text[], types text[], jobs integer) returns bigint
@@ -362,12 +365,14 @@ begin
         rows := array(select unnest(asked || going) union select (o ->> 'at')::integer from jsonb_array_elements(told) o);
         perform queue.single_out(l, rows);
         back := array(select p from jsonb_to_recordset(released) as g(lo integer, n integer), generate_series(g.lo, g.lo + g.n - 1) p);
-        single := (select coalesce(jsonb_agg(o || jsonb_build_object('job', queue.job_at(l.chunk, (o ->> 'at')::integer), 'token', l.token)), '[]')
+        single := (select coalesce(jsonb_agg(o || jsonb_build_object('job', queue.job_at(l.chunk, (o ->> 'at')::integer), 'token', l.token,
+                                                                     'log', logs -> (o ->> 'at'))), '[]')
                    from jsonb_array_elements(told) o)
                || (select coalesce(jsonb_agg(jsonb_build_object('job', queue.job_at(l.chunk, p), 'token', l.token, 'outcome',
-                                       case when p = any (back) then 'released' else 'succeeded' end, 'result', results -> (p - l.lo))), '[]')
+                                       case when p = any (back) then 'released' else 'succeeded' end, 'result', results -> (p - l.lo), 'log', logs -> p::text)), '[]')
                    from unnest(asked) p
                    where p <> all (going) and not exists (select from jsonb_array_elements(told) o where (o ->> 'at')::integer = p));
+        logs := nullif(logs::jsonb - array(select r::text from unnest(rows) r), '{}');
         back := array(select b from unnest(back) b where b <> all (asked)); -- those that are to end do not wait again
         insert into queue.chunk_ready (chunk, lo, n, queue, job_type, rank, run_at)
         select l.chunk, min(b.place), count(*), l.queue, c.job_type, -c.priority, c.run_at
@@ -396,7 +401,7 @@ end
 $$;
 
 -- ranges: [{token, chunk, busy_us, results, logs, others, going, released, lost}], one for each lease. results: an array of what handlers
--- returned, or null when none did. logs: {place: lines} of those that have logged and are in none of the next three, or of any that were lost. others: [{at, outcome …}], at: its place, the rest as in queue.finish. going: [place] that run on by
+-- returned, or null when none did. logs: {place: lines} of those that have logged. others: [{at, outcome …}], at: its place, the rest as in queue.finish. going: [place] that run on by
 -- themselves: rows under the lease's token from here on. released: [{lo, n}] that were never begun. All that is in none of them has
 -- succeeded. lost: why nothing is known of any of them.
 create function queue.settle_ranges(ranges jsonb, out ends queue.range_end[], out single jsonb)

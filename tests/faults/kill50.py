@@ -129,7 +129,7 @@ def batter(rig, kills, rng):
 
 def verify(rig, load):
     def open_jobs():
-        return embedded_sql(rig, "select status, count(*) from queue.jobs where status not in ('succeeded', 'dlq', 'failed', 'canceled') group by 1")
+        return embedded_sql(rig, "select status, count(*) from pgflow.jobs where status not in ('succeeded', 'dlq', 'failed', 'canceled') group by 1")
 
     def all_ended():
         try:
@@ -141,27 +141,27 @@ def verify(rig, load):
     if not eventually(25, all_ended):
         note("after 25 s there are still: %s" % embedded_sql(
             rig, "select status, attempts, count(*), max(run_at - now()), max(lock_expires_at - now()), string_agg(distinct locked_by, ' '),"
-            " string_agg(distinct last_error_code, ' ') from queue.jobs where status in ('queued', 'running') group by 1, 2"))
+            " string_agg(distinct last_error_code, ' ') from pgflow.jobs where status in ('queued', 'running') group by 1, 2"))
         eventually(95, all_ended)
     note("%.1f s until every job had ended" % (time.monotonic() - began))
     is_(open_jobs(), [], "every job is in a final state")
     jobs = {name: (status, int(attempts), code) for name, status, attempts, code in
-            embedded_sql(rig, "select id, status, attempts, coalesce(dlq_reason_code, '') from queue.jobs")}
+            embedded_sql(rig, "select id, status, attempts, coalesce(dlq_reason_code, '') from pgflow.jobs")}
     lost = load.acknowledged - set(jobs)
     ok(not lost and load.acknowledged, "all %d acknowledged jobs exist" % len(load.acknowledged), *sorted(lost))
 
-    tries = collections.Counter(name for name, in embedded_sql(rig, "select job_id from queue.attempts"))
+    tries = collections.Counter(name for name, in embedded_sql(rig, "select job_id from pgflow.job_attempts"))
     odd = [(name, jobs[name], tries[name]) for name in jobs if tries[name] != jobs[name][1]]
     ok(not odd, "each job has as many closed attempts as it began", *odd[:10])
-    good = dict(embedded_sql(rig, "select job_id, count(*) from queue.attempts where status = 'succeeded' group by 1"))
+    good = dict(embedded_sql(rig, "select job_id, count(*) from pgflow.job_attempts where status = 'succeeded' group by 1"))
     odd = [(name, jobs[name]) for name in jobs if (jobs[name][0] == "succeeded") != (good.get(name) == "1")]
     ok(not odd and set(good.values()) <= {"1"}, "one successful attempt for each job that succeeded, none for others", *odd[:10])
     reasons = dict((code, int(n)) for code, n in
-                   embedded_sql(rig, "select coalesce(error_code, '-'), count(*) from queue.attempts where status <> 'succeeded' group by 1"))
+                   embedded_sql(rig, "select coalesce(error_code, '-'), count(*) from pgflow.job_attempts where status <> 'succeeded' group by 1"))
     ok(set(reasons) <= SQL_REASONS, "every attempt that failed has one of the reasons that there were", reasons)
 
     recorded = {path: (sha, job) for path, sha, job in embedded_sql(rig, "select path, sha, job_id from demo.file")}
-    succeeded = {name for name, in embedded_sql(rig, "select id from queue.jobs where status = 'succeeded' and job_type = 'demo.store'")}
+    succeeded = {name for name, in embedded_sql(rig, "select id from pgflow.jobs where status = 'succeeded' and job_type = 'demo.store'")}
     is_(len(recorded), len({job for _, job in recorded.values()}), "no job has two rows")
     missing = succeeded - {job for _, job in recorded.values()}
     ok(not missing, "each job that succeeded has its row", *sorted(missing)[:10])

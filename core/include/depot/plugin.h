@@ -206,7 +206,7 @@ typedef struct depot_range_result {
     size_t             n_going;
     const char        *results; /* JSON text, an array of `begun`: what the others returned; NULL: nothing */
     int64_t            busy_us; /* of all that have ended, together */
-    const char        *logs;    /* JSON text, {"PLACE": [lines as in a script's log]} of the ones that ended well, or of all when `err` is set; NULL: none has logged */
+    const char        *logs;    /* JSON text, {"PLACE": [lines as in a script's log]} of all that do not go on; NULL: none has logged */
 } depot_range_result;
 
 /* Hands it to a worker. *out_id can cancel it. UNAVAILABLE when no worker is there or all are full. */
