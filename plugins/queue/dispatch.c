@@ -14,7 +14,7 @@ enum {
     RESERVE = 16,
     C_AHEAD = 4,       /* times as many as may run, so that they do not wait for a round trip each */
     LINGER_MS = 5,     /* results of ranges wait as long for more of them, while there is work in hand */
-    LUA_RANGES = 16,   /* ranges of chunks in workers, taken when half of them are done */
+    LUA_JOBS = 16 * CHUNK_JOBS, /* in ranges in workers, taken when half of them are done */
     RANGES_AHEAD = 8   /* times as many ranges of chunks as may run, taken when half of them are done */
 };
 
@@ -23,9 +23,9 @@ static const char claim_sql[] = "select id, token, queue, job_type, args, attemp
 /* For C code, and for scripts; a claim of no ranges costs nothing. */
 static const char claim_chunks_sql[] =
     "select id, token, lo, n, queue, job_type, args, max_attempts, lease_ms, timeout_ms"
-    " from queue.claim_chunks($1, $2, $3, $4, $5, $6 * interval '1 millisecond', $7, $8)"
+    " from queue.claim_chunks($1, $2, $3, $4, $5, $6 * interval '1 millisecond', $7, $8, $12)"
     " union all select id, token, lo, n, queue, job_type, args, max_attempts, lease_ms, timeout_ms"
-    " from queue.claim_chunks($1, $2, $9, $10, $11, $6 * interval '1 millisecond', $7, $8)";
+    " from queue.claim_chunks($1, $2, $9, $10, $11, $6 * interval '1 millisecond', $7, $8, $12)";
 static const char held_chunks_sql[] = "select id, token, lo, n, queue, job_type, args, max_attempts, lease_ms, timeout_ms"
                                       " from queue.held_chunks($1, $2 * interval '1 millisecond')";
 static const char held_sql[] = "select id, token, queue, job_type, args, attempt, max_attempts, lease_ms, timeout_ms"
@@ -47,16 +47,17 @@ static int64_t script_room(queue *q)
 typedef struct wish {
     int64_t     n;
     const char *types;
-    int64_t     ranges[2];    /* of chunks [is_lua] */
+    int64_t     ranges[2];    /* of chunks [is_lua], at most */
+    int64_t     places[2];    /* of all of them */
     const char *paced, *most; /* as pace_describe has them */
 } wish;
 
-static size_t count_ranges(const job_list *list)
+static int64_t count_places(const job_list *list)
 {
-    size_t n = 0;
+    int64_t n = 0;
 
     for (const job *j = list->first; j != NULL; j = j->next) {
-        n += j->n > 0;
+        n += j->n;
     }
     return n;
 }
@@ -74,7 +75,7 @@ static wish wanted(queue *q)
     int64_t held = (int64_t)q->running[0].n + (int64_t)q->waiting[0].n;
     int64_t c = q->n_served == 0 ? 0 : o->c_jobs * C_AHEAD - held;
     int64_t ahead = q->n_served == 0 ? 0 : o->c_jobs * RANGES_AHEAD;
-    int64_t lua_ranges = (int64_t)(count_ranges(&q->waiting[1]) + count_ranges(&q->running[1]));
+    int64_t lua_places = count_places(&q->waiting[1]) + count_places(&q->running[1]);
     bool    draining = q->draining;
     pthread_mutex_unlock(&q->lock);
     lua = q->types.n_scripts == 0 ? 0 : lua;
@@ -85,7 +86,9 @@ static wish wanted(queue *q)
     w.n = (c > 0 ? c : 0) + (lua > 0 ? lua : 0);
     w.n = w.n > o->batch ? o->batch : w.n;
     w.ranges[0] = held <= ahead / 2 ? ahead - held : 0;
-    w.ranges[1] = lua > 0 && lua_ranges <= LUA_RANGES / 2 ? LUA_RANGES - lua_ranges : 0;
+    w.places[0] = w.ranges[0] * CHUNK_JOBS;
+    w.ranges[1] = lua <= 0 || lua_places > LUA_JOBS / 2 ? 0 : lua < o->batch ? lua : o->batch;
+    w.places[1] = LUA_JOBS - lua_places;
     return w;
 }
 
@@ -218,8 +221,8 @@ static bool exchange(queue *q, depot_arena *arena, const finish_batch *results, 
     const depot_val claim_vals[] = { DEPOT_TEXT(q->worker), DEPOT_TEXT(q->types.queues), DEPOT_TEXT(w->types),
                                      DEPOT_INT(w->n), DEPOT_INT(o->lease), DEPOT_BOOL(q->is_short) };
     const depot_val chunk_vals[] = { DEPOT_TEXT(q->worker), DEPOT_TEXT(q->types.queues), DEPOT_TEXT(q->types.of[0]), DEPOT_INT(w->ranges[0]),
-                                     DEPOT_INT(w->ranges[0] * CHUNK_JOBS), DEPOT_INT(o->lease), DEPOT_TEXT(w->paced), DEPOT_TEXT(w->most),
-                                     DEPOT_TEXT(q->types.of[1]), DEPOT_INT(w->ranges[1]), DEPOT_INT(w->ranges[1] * CHUNK_JOBS) };
+                                     DEPOT_INT(w->places[0]), DEPOT_INT(o->lease), DEPOT_TEXT(w->paced), DEPOT_TEXT(w->most),
+                                     DEPOT_TEXT(q->types.of[1]), DEPOT_INT(w->ranges[1]), DEPOT_INT(w->places[1]), DEPOT_INT(FIRST_JOBS) };
     const struct {
         bool         wanted;
         depot_stmt   stmt;

@@ -308,6 +308,7 @@ static void run_handler(depot_ctx *ctx, void *arg)
                                                        .handle = j };
 
     (void)ctx;
+    j->started_us = depot_now_us(); /* it may have waited for this thread */
     bool is_open = seal_open(arena, j->type, j->args, &args, &err);
     seen.args = is_open ? depot_json_parse(arena, args, strlen(args), &err) : NULL;
     if (seen.args != NULL && j->handler->fn(j->handler->arg, &seen, arena, &result, &err)) {

@@ -90,13 +90,12 @@ static void on_job_done(void *arg, const depot_script_result *res)
 bool lua_range_run(queue *q, job *j, depot_err *err)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    const char                               *at = strchr(j->args, '[') + 1, *from = at;
+    const char                               *from = strchr(j->args, '[') + 1, *at = from;
     size_t                                    n;
     uint64_t                                  id = 0;
     int64_t                                   room = 0;
 
-    for (int64_t i = 0; i < j->first + j->n; i++) {
-        from = i == j->first ? at : from;
+    for (int64_t i = 0; i < j->n; i++) {
         (void)depot_json_item(&at, &n);
     }
     const depot_script_range range = {

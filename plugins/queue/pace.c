@@ -1,5 +1,5 @@
 /* pace.c - how many jobs of a type one range is to have. A range is the work of one thread or worker: where its jobs take their time the
- * others would stand by. What a type needs is learned from its ranges, and forgotten when they are quick again. */
+ * others would stand by. So it is a few at first, twice as many where that was quick, and half of what was begun where it was not. */
 #include <stdio.h>
 #include <string.h>
 
@@ -17,7 +17,7 @@ static pace *find(queue *q, const char *type)
     return NULL;
 }
 
-/* The one that was learned first makes room: if it is slow still, its next range says so. */
+/* The one that was learned first makes room. */
 static pace *add(queue *q, const char *type)
 {
     if (q->n_paces == PACES_MAX) {
@@ -25,29 +25,22 @@ static pace *add(queue *q, const char *type)
         q->n_paces--;
     }
     pace *p = &q->paces[q->n_paces++];
-    *p = (pace){ .jobs = CHUNK_JOBS };
-    (void)snprintf(p->type, sizeof(p->type), "%s", type);
+    *p = (pace){ .jobs = FIRST_JOBS };
+    (void)snprintf(p->type, sizeof(p->type), "%s", type); /* as long as the database takes: it fits */
     return p;
 }
 
-static void forget(queue *q, pace *p)
-{
-    *p = q->paces[--q->n_paces];
-}
-
+/* Jobs of a script wait beside each other: only how many were begun counts. */
 void pace_learn(queue *q, const job *range)
 {
-    pace *p = find(q, range->type);
+    pace *known = find(q, range->type), *p = known != NULL ? known : add(q, range->type);
     bool  was_late = range->begun > 0 && range->begun < range->n && range->took_us >= RANGE_US;
+    bool  was_quick = range->begun == range->n && (range->is_lua || range->took_us < QUICK_US);
 
-    if (was_late && strlen(range->type) < sizeof(p->type)) {
-        p = p == NULL ? add(q, range->type) : p;
+    if (was_late) {
         p->jobs = range->begun < 2 ? 1 : range->begun / 2;
-    } else if (p != NULL && range->begun == range->n && range->n == p->jobs && range->took_us < QUICK_US) {
-        p->jobs *= 2;
-        if (p->jobs >= CHUNK_JOBS) {
-            forget(q, p);
-        }
+    } else if (was_quick && range->n >= p->jobs) {
+        p->jobs = p->jobs * 2 > CHUNK_JOBS ? CHUNK_JOBS : p->jobs * 2;
     }
 }
 

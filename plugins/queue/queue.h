@@ -13,7 +13,8 @@ enum {
     WORKER_SIZE = 96,
     CHUNK_JOBS = 1024, /* a chunk has at most as many */
     RANGE_US = 100000, /* after which the rest of a range of a C handler is given back */
-    PACES_MAX = 16
+    FIRST_JOBS = 8,    /* in a range of a job type of which nothing is known */
+    PACES_MAX = 128
 };
 
 /* [plugin queue] */
@@ -64,14 +65,14 @@ typedef struct types {
     const char  *handlers; /* JSON for queue.hello */
 } types;
 
-/* A job type whose ranges are short. */
+/* How many jobs a range of that type is to have. */
 typedef struct pace {
     char    type[201]; /* as long as the database takes */
     int64_t jobs;
 } pace;
 
 /* A leased job on its way through this process, or a range of a chunk's jobs under one lease (n > 0): then id is the chunk's, args
- * is the array of all its arguments, and first … first + n - 1 are the places. One piece of memory together with its texts. */
+ * is the array of their arguments, and first … first + n - 1 are the places. One piece of memory together with its texts. */
 typedef struct job {
     struct job   *prev, *next;     /* in the list that it is in */
     bool          is_lua;

@@ -166,9 +166,7 @@ void range_run(depot_ctx *ctx, void *job_ptr)
     depot_job seen = { .queue = j->queue, .id = id, .type = j->type, .attempt = j->attempt, .max_attempts = j->max_attempts, .handle = j };
 
     (void)ctx;
-    for (int64_t i = 0; i < j->first; i++) {
-        (void)depot_json_item(&at, &len);
-    }
+    j->started_us = depot_now_us(); /* it may have waited for this thread */
     for (bool on = true; on && a.begun < j->n;) {
         DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
         for (int i = 0; i < PARSED_AT_A_TIME && a.begun < j->n && (on = goes_on(&queue_self, j, &a)); i++) {

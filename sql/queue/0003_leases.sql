@@ -66,8 +66,9 @@ begin
     select array_agg(b.queue), array_agg(greatest(0, least(b.slots, b.rate))) into queues, left_over
     from (select p.queue,
                  coalesce(p.max_in_flight - queue.running_in(p.queue), n) as slots,
-                 coalesce(p.max_attempts_per_minute - (select coalesce(sum(t.started), 0) from queue.tally t
-                          where t.queue = p.queue and t.at > clock_timestamp() - interval '1 minute'), n) as rate
+                 case when p.max_attempts_per_minute is null then n
+                      else p.max_attempts_per_minute - (select coalesce(sum(t.started), 0) from queue.tally t
+                           where t.queue = p.queue and t.at > clock_timestamp() - interval '1 minute') end as rate
           from queue.queue_policies p
           where (p.max_in_flight is not null or p.max_attempts_per_minute is not null)
             and (worker_queues is null or p.queue = any (worker_queues))) b;
@@ -431,7 +432,8 @@ declare
     n      bigint := 0;
 begin
     if in_touch >= grace then
-        ranges := array(select l.token from queue.chunk_leases l where l.expires_at < clock_timestamp() limit few for update skip locked);
+        ranges := array(select l.token from queue.chunk_leases l where l.expires_at < clock_timestamp() and l.n > 0 limit few for update skip locked)
+                  || array(select l.token from queue.chunk_leases l where l.expires_at < clock_timestamp() and l.n = 0 limit most for update skip locked);
         select l.lost, l.ended into n, ended from queue.lose_chunks(ranges, 'its lease ran out: the worker that held it is gone') l;
         select array_agg(id) into ids
         from (select r.id from queue.jobs r where r.status = 'running' and r.lock_expires_at < clock_timestamp()

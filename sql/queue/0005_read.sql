@@ -173,6 +173,23 @@ begin
 end
 $$;
 
+-- The same of what waits in chunks: up to a hundred thousand ranges each.
+create function queue.waiting_places() returns table (queue text, n bigint, due bigint, oldest timestamptz)
+language plpgsql stable set enable_seqscan = off set jit = off as $$
+#variable_conflict use_column
+begin
+    return query
+    with recursive q(queue) as (
+        (select r.queue from queue.chunk_ready r order by r.queue limit 1)
+        union all
+        select x.* from q cross join lateral (select r.queue from queue.chunk_ready r where r.queue > q.queue order by r.queue limit 1) x
+    )
+    select q.queue, c.* from q cross join lateral (
+        select sum(w.n), coalesce(sum(w.n) filter (where w.run_at <= now()), 0)::bigint, min(w.run_at)
+        from (select r.n, r.run_at from queue.chunk_ready r where r.queue = q.queue limit 100000) w) c;
+end
+$$;
+
 -- One object per queue; counts of final states are over all time.
 create function queue.list_queues() returns json
 language sql stable as $$
@@ -180,7 +197,7 @@ language sql stable as $$
         select queue, sum(n) as queued, sum(due) as runnable, min(oldest) as oldest
         from (select * from queue.waiting_rows()
               union all
-              select queue, sum(n), coalesce(sum(n) filter (where run_at <= now()), 0), min(run_at) from queue.chunk_ready group by queue
+              select * from queue.waiting_places()
               union all
               select queue, count(*), 0, null from queue.jobs where status = 'queued' and (waits_for > 0 or key_held) group by queue) q
         group by queue
@@ -222,7 +239,7 @@ language sql stable as $$
         select queue, sum(n) as n
         from (select w.queue, w.due as n from queue.waiting_rows() w where of_queue is null or w.queue = of_queue
               union all
-              select queue, sum(n) from queue.chunk_ready where run_at <= now() and (of_queue is null or queue = of_queue) group by queue) b
+              select w.queue, w.due from queue.waiting_places() w where of_queue is null or w.queue = of_queue) b
         group by queue
     )
     select json_build_object('now_utc', queue.iso(now()), 'queues', coalesce(json_agg(json_build_object(

@@ -94,9 +94,10 @@ $$;
 
 -- Takes ranges of the best rank out of what waits: at most `ranges` of them with `jobs` jobs together, within the limits of their
 -- queues. What is not taken of the last one waits on. rated: only of queues and types that have a rate limit, or only of others. paced, most:
--- job types that take their time, and how many jobs of each one range is to have; part: that number, or a chunk's.
+-- job types, and how many jobs of each one range is to have at most; others: the same for all that are not among them; part: that number. A
+-- range of more is cut into as many.
 create function queue.take_ranges(of_queues text[], types text[], ranges integer, jobs bigint, rated boolean default null,
-                                  paced text[] default '{}', most integer[] default '{}')
+                                  paced text[] default '{}', most integer[] default '{}', others integer default 1024)
     returns table (chunk uuid, lo integer, n integer, queue text, part integer)
 language plpgsql volatile set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$
 #variable_conflict use_column
@@ -118,7 +119,7 @@ begin
     moment := clock_timestamp();
     return query
     with open as materialized (
-        select g.*, coalesce(b.budget, jobs) as budget, coalesce(s.part, 1024) as part
+        select g.*, coalesce(b.budget, jobs) as budget, coalesce(s.part, others) as part
         from unnest(heads) g
         left join unnest(paced, most) s(job_type, part) on s.job_type = g.job_type
         left join queue.queue_policies p on p.queue = g.queue
@@ -132,13 +133,13 @@ begin
             where r.queue = o.queue and r.job_type = o.job_type and r.rank = best and (r.run_at, r.chunk) >= (o.run_at, o.id) and r.run_at <= moment
             order by r.run_at, r.chunk, r.lo limit ranges for update skip locked) d
     ), placed as (
-        select d.*, row_number() over w as place, sum(d.n) over w - d.n as before,
+        select d.*, sum((d.n + d.part - 1) / d.part) over w - (d.n + d.part - 1) / d.part as cut, sum(d.n) over w - d.n as before,
                sum(d.n) over (partition by d.queue order by d.run_at, d.chunk, d.lo) - d.n as before_in_queue
         from due d window w as (order by d.run_at, d.chunk, d.lo)
     ), chosen as (
         select p.chunk, p.lo, p.n, p.queue, p.part,
-               least(p.n, jobs - p.before, p.budget - p.before_in_queue, p.part * (ranges - p.place + 1))::integer as take
-        from placed p where p.place <= ranges and p.before < jobs and p.before_in_queue < p.budget
+               least(p.n, jobs - p.before, p.budget - p.before_in_queue, p.part * (ranges - p.cut))::integer as take
+        from placed p where p.cut < ranges and p.before < jobs and p.before_in_queue < p.budget
     ), whole as (
         delete from queue.chunk_ready r using chosen c where r.chunk = c.chunk and r.lo = c.lo and r.n = c.n and c.take = c.n
         returning c.chunk, c.lo, c.take, c.queue, c.part
@@ -155,9 +156,21 @@ begin
 end
 $$;
 
--- Ranges with a lease each; paced, most: as in take_ranges. args: of the whole chunk.
+-- The arguments of a chunk's jobs from `first` on, as an array.
+create function queue.args_of(c queue.chunks, first integer, n integer) returns text
+language plpgsql stable as $$
+begin
+    if n = c.n then
+        return c.args::text;
+    end if;
+    return (select '[' || string_agg(e.value::text, ',' order by e.place) || ']' from json_array_elements(c.args) with ordinality e(value, place)
+            where e.place > first and e.place <= first + n);
+end
+$$;
+
+-- Ranges with a lease each; paced, most, others: as in take_ranges. args: of the jobs in the range.
 create function queue.claim_chunks(worker text, queues text[], types text[], ranges integer, jobs bigint, lease interval,
-                                   paced text[] default '{}', most integer[] default '{}')
+                                   paced text[] default '{}', most integer[] default '{}', others integer default 1024)
     returns table (id uuid, token uuid, lo integer, n integer, queue text, job_type text, args text, max_attempts integer, lease_ms bigint,
                    timeout_ms bigint)
 language plpgsql volatile set jit = off set plan_cache_mode = force_generic_plan set enable_seqscan = off
@@ -170,7 +183,7 @@ begin
     return query
     with taken as (
         select t.*, coalesce(p.lease_ms * interval '1 millisecond', lease) as lease
-        from queue.take_ranges(queues, types, ranges, jobs, false, paced, most) t left join queue.queue_policies p on p.queue = t.queue
+        from queue.take_ranges(queues, types, ranges, jobs, false, paced, most, others) t left join queue.queue_policies p on p.queue = t.queue
     ), leased as (
         insert into queue.chunk_leases (token, chunk, lo, n, queue, worker, started_at, expires_at)
         select gen_random_uuid(), t.chunk, p, least(t.part, t.lo + t.n - p), t.queue, worker, clock_timestamp(), clock_timestamp() + t.lease
@@ -179,7 +192,7 @@ begin
     ), counted as (
         insert into queue.tally (queue, started) select l.queue, sum(l.n) from leased l group by l.queue
     )
-    select l.chunk, l.token, l.lo, l.n, l.queue, c.job_type, c.args::text, c.max_attempts,
+    select l.chunk, l.token, l.lo, l.n, l.queue, c.job_type, queue.args_of(c, l.lo, l.n), c.max_attempts,
            (extract(epoch from l.expires_at - l.started_at) * 1000)::bigint, p.timeout_ms::bigint
     from leased l join queue.chunks c on c.id = l.chunk left join queue.queue_policies p on p.queue = l.queue order by c.run_at, l.chunk, l.lo;
 end
@@ -315,6 +328,7 @@ begin
         return l;
     end if;
     select * into l from queue.chunk_leases d where d.token = of_token and d.n > 0 for no key update;
+    delete from queue.chunk_leases d where d.token = (select o.token from queue.chunk_leases o where o.token = l.token for update skip locked);
     update queue.chunk_leases d set n = 0, expires_at = clock_timestamp() where d.token = l.token;
     return l;
 end
@@ -385,7 +399,6 @@ begin
         insert into queue.chunk_attempts (chunk, lo, n, token, worker, started_at, finished_at, others, results, logs)
         values (l.chunk, l.lo, l.n, l.token, l.worker, l.started_at, clock_timestamp(), rows || back, results, logs);
     end if;
-    insert into queue.tally (queue, started, succeeded, latency_ms) values (l.queue, -given, succeeded, coalesce(busy_us, 0) / 1000);
 end
 $$;
 
@@ -411,6 +424,7 @@ declare
     l     queue.chunk_leases;
     s     record;
     known boolean; -- accepted before, and the answer was lost
+    busy  queue.range_end[] := '{}'; -- n: milliseconds
 begin
     ends := '{}';
     single := '[]';
@@ -429,11 +443,16 @@ begin
             select * into s from queue.settle_range(l, r.busy_us, r.results, coalesce(r.others, '[]'),
                                                     array(select g::integer from jsonb_array_elements_text(r.going) g), coalesce(r.released, '[]'), r.logs);
             single := single || s.single;
+            busy := busy || (l.token, l.chunk, l.queue, null, null, coalesce(r.busy_us, 0) / 1000)::queue.range_end;
             ends := ends || array(select v::queue.range_end from (values (l.token, l.chunk, l.queue, 'succeeded', 'succeeded', s.succeeded),
                                                              (l.token, l.chunk, l.queue, 'released', 'queued', s.given)) v(a, b, c, d, e, n)
                                   where v.n > 0);
         end if;
     end loop;
+    insert into queue.tally (queue, started, succeeded, latency_ms)
+    select e.queue, -coalesce(sum(e.n) filter (where e.outcome = 'released'), 0), coalesce(sum(e.n) filter (where e.outcome = 'succeeded'), 0),
+           coalesce(sum(e.n) filter (where e.outcome is null), 0)
+    from unnest(ends || busy) e where e.queue is not null group by e.queue;
 end
 $$;
 
@@ -478,7 +497,7 @@ create function queue.held_chunks(of_worker text, lease interval)
     returns table (id uuid, token uuid, lo integer, n integer, queue text, job_type text, args text, max_attempts integer, lease_ms bigint,
                    timeout_ms bigint)
 language sql stable as $$
-    select l.chunk, l.token, l.lo, l.n, l.queue, c.job_type, c.args::text, c.max_attempts,
+    select l.chunk, l.token, l.lo, l.n, l.queue, c.job_type, queue.args_of(c, l.lo, l.n), c.max_attempts,
            coalesce(p.lease_ms, (extract(epoch from lease) * 1000)::bigint), p.timeout_ms::bigint
     from queue.chunk_leases l join queue.chunks c on c.id = l.chunk left join queue.queue_policies p on p.queue = l.queue
     where l.worker = of_worker and l.n > 0

@@ -88,6 +88,24 @@ begin
 end
 $$;
 
+-- The history of jobs that stayed in chunks and were made so long ago: what is kept beside them. null: never.
+create function queue.prune_places(older interval) returns void
+language plpgsql volatile set enable_seqscan = off set jit = off as $$
+declare
+    since timestamptz := coalesce((select p.upto from queue.progress p where p.what = 'prune places'), timestamptz 'epoch');
+    first uuid := queue.first_id(since);
+    until uuid := queue.first_id(greatest(now() - older, since));
+begin
+    if until > first then
+        delete from queue.checkpoints c where c.job_id >= first and c.job_id < until and not exists (select from queue.jobs j where j.id = c.job_id);
+        delete from queue.job_progress g where g.job_id >= first and g.job_id < until and not exists (select from queue.jobs j where j.id = g.job_id);
+        delete from queue.late_results r where r.job_id >= first and r.job_id < until and not exists (select from queue.jobs j where j.id = r.job_id);
+        update queue.chunk_attempts a set logs = null where a.chunk >= first and a.chunk < until and a.logs is not null;
+        insert into queue.progress (what, upto) values ('prune places', now() - older) on conflict (what) do update set upto = excluded.upto;
+    end if;
+end
+$$;
+
 -- One piece of both; one daemon at a time. null: another is at it. Jobs that stayed in chunks are not moved: their days go whole, when
 -- rows would have left the archive, of the queue that keeps longest.
 create function queue.maintain(keep_ms jsonb, history_ms bigint, archive_ms bigint, most integer default 5000, out archived bigint,
@@ -99,9 +117,9 @@ begin
     if pg_try_advisory_xact_lock(7233176823643) then
         archived := queue.archive(keep_ms, most);
         pruned := queue.prune(history_ms, archive_ms, most);
-        longest := (select max(p.keep_succeeded_ms) from queue.queue_policies p);
-        perform queue.keep_partitions(coalesce(((keep_ms ->> 'succeeded')::bigint + greatest(0, longest - (keep_ms ->> 'succeeded')::bigint)
-                                                + archive_ms) * interval '1 millisecond', '1000 years'));
+        longest := greatest((keep_ms ->> 'succeeded')::bigint, (select max(p.keep_succeeded_ms) from queue.queue_policies p));
+        perform queue.prune_places((longest + history_ms) * interval '1 millisecond');
+        perform queue.keep_partitions(coalesce((longest + archive_ms) * interval '1 millisecond', '1000 years'));
     end if;
 end
 $$;

@@ -86,8 +86,8 @@ begin
                                       and a.queue = j.queue and a.run_at <= now()
                                       and (-a.priority, a.run_at, a.id) < (-j.priority, j.run_at, j.id) limit 10000) c)
                 + (select coalesce(sum(case when w.chunk = queue.chunk_of(j.id) then least(w.n, greatest(queue.place_of(j.id) - w.lo, 0)) else w.n end), 0)
-                   from queue.chunk_ready w where w.queue = j.queue and w.run_at <= now()
-                   and (w.rank, w.run_at, w.chunk) <= (-j.priority, j.run_at, queue.chunk_of(j.id))) end)
+                   from (select w.chunk, w.lo, w.n from queue.chunk_ready w where w.queue = j.queue and w.run_at <= now()
+                         and (w.rank, w.run_at, w.chunk) <= (-j.priority, j.run_at, queue.chunk_of(j.id)) limit 10000) w) end)
         from queue.find(job) j, lateral queue.gates(j) g);
 end
 $$;

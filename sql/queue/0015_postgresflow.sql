@@ -52,10 +52,14 @@ begin
         raise invalid_parameter_value using message = format('a new job is queued, not %s', new.status),
             hint = 'leave status out';
     end if;
+    if exists (select from queue.find(new.id)) then
+        raise unique_violation using message = format('there is a job %s already', new.id), hint = 'leave id out';
+    end if;
     insert into queue.jobs (id, queue, job_type, payload_json, run_at, priority, max_attempts, replay_of_job_id, enqueued_by)
     values (coalesce(new.id, queue.new_id()), coalesce(new.queue, 'default'), new.job_type,
             queue.plain_args(new.queue, coalesce(new.payload_json, '{}')), coalesce(new.run_at, now()), coalesce(new.priority, 0),
-            coalesce(new.max_attempts, 25), new.replay_of_job_id, 'sql:' || session_user)
+            coalesce(new.max_attempts, (select t.max_attempts from queue.job_types t where t.job_type = new.job_type),
+                     (select p.max_attempts from queue.queue_policies p where p.queue = coalesce(new.queue, 'default')), 25), new.replay_of_job_id, 'sql:' || session_user)
     returning id, queue, job_type, payload_json, run_at, status, priority, max_attempts, created_at, updated_at
     into new.id, new.queue, new.job_type, new.payload_json, new.run_at, new.status, new.priority, new.max_attempts, new.created_at, new.updated_at;
     perform queue.wake(null);
@@ -65,4 +69,7 @@ $$;
 create trigger insert_job instead of insert on pgflow.jobs for each row execute function pgflow.insert_job();
 
 revoke all on all functions in schema pgflow from public;
+-- A view calls functions with the rights of whoever reads it.
+grant usage on schema queue to public;
+grant execute on function queue.job_at(uuid, integer), queue.id_time(uuid), queue.request_at(text[], integer) to public;
 grant select, insert, update, delete on all tables in schema pgflow to depot;

@@ -182,6 +182,9 @@ def tables(rig):
         is_(set(columns.split()) - there, set(), "table " + table)
     posted = enqueue(rig, "nobody.serves", 1)
     is_(sql(rig, "select job_type, status, payload_json, attempts from jobs where id = '%s'" % posted), [("nobody.serves", "queued", "1", "0")], "a job that was posted is in the table jobs")
+    rows = sql(rig, "begin; create role dashboard; grant usage on schema pgflow to dashboard; grant select on all tables in schema pgflow to dashboard;"
+                    " set role dashboard; select (select count(*) from pgflow.jobs where id = '%s') + (select count(*) * 0 from pgflow.job_attempts); rollback" % posted)
+    is_(rows, [("1",)], "a role of its own can read them")
     made = sql(rig, "insert into jobs (queue, job_type, payload_json) values ('default', 't.sleep', '{\"s\": 0}') returning id")[0][0]
     is_(ended(rig, made)["status"], "succeeded", "a job that a plain insert has made runs")
 
@@ -217,10 +220,14 @@ def a_crash_consumes_an_attempt(rig):
 
 
 def late_results_change_nothing(rig):
-    made = enqueue(rig)
-    ended(rig, made)
-    sql(rig, "select queue.finish(jsonb_build_array(jsonb_build_object('job', '%s', 'token', gen_random_uuid(), 'outcome', 'failed', 'code', 'TIMEOUT')))" % made)
-    is_(job(rig, made)["status"], "succeeded", "a failure that comes late does not queue it again")
+    row, place = enqueue(rig, key="late"), enqueue(rig)
+    for made in (row, place):
+        ended(rig, made)
+        sql(rig, "select queue.finish(jsonb_build_array(jsonb_build_object('job', '%s', 'token', gen_random_uuid(), 'outcome', 'failed', 'code', 'TIMEOUT')))" % made)
+        is_(job(rig, made)["status"], "succeeded", "a failure that comes late does not queue it again")
+    sql(rig, "select queue.finish(null, jsonb_build_array(jsonb_build_object('token', gen_random_uuid(), 'chunk', '%s', 'busy_us', 1, 'others',"
+             " jsonb_build_array(jsonb_build_object('at', 0, 'outcome', 'failed', 'code', 'TIMEOUT')))))" % place)
+    is_(job(rig, place)["status"], "succeeded", "nor one of a range")
 
 
 def limits_hold(rig):

@@ -27,7 +27,7 @@ drain_timeout = 20s
 
 
 class Client(threading.Thread):
-    """Sends the jobs that it is given, or like jobs for ever, on one connection; notes the answers: (status, body). None: there was none."""
+    """Sends the jobs that it is given, or like jobs for ever, on one connection; notes the answers: (status, body, request id). None: there was none."""
 
     def __init__(self, rig, jobs):
         super().__init__(daemon=True)
@@ -41,7 +41,7 @@ class Client(threading.Thread):
             for job in self.jobs:
                 connection.request("POST", "/jobs", json.dumps(job), {"Content-Type": "application/json", "Authorization": "Bearer " + self.token})
                 reply = connection.getresponse()
-                self.answers.append((reply.status, json.loads(reply.read())))
+                self.answers.append((reply.status, json.loads(reply.read()), reply.getheader("X-Request-Id")))
         except (OSError, http.client.HTTPException):
             self.answers.append(None)
         finally:
@@ -90,9 +90,13 @@ def metric(rig, name):
 
 def burst(rig, pg):
     before = metric(rig, "depot_queue_groups_total")
-    answers = answers_of([Client(rig, [job("burst", n) for n in range(15)]) for _ in range(CLIENTS)])
+    clients = [Client(rig, [job("burst", 15 * c + n) for n in range(15)]) for c in range(CLIENTS)]
+    answers = answers_of(clients)
     is_(statuses(answers), {200: CLIENTS * 15}, "all are taken")
     is_(sorted(made(answers)), sorted(there(pg, "burst")), "each is there, once")
+    rows = [tuple(line.split()) for line in pg.sql("select id || ' ' || (payload_json ->> 'n') || ' ' || request_id from pgflow.jobs where queue = 'burst'").splitlines()]
+    is_(sorted(rows), sorted((a[1]["job_id"], str(15 * c + n), a[2]) for c, client in enumerate(clients) for n, a in enumerate(client.answers)),
+        "under the id of its answer, with its request's")
     is_(audited(pg, "burst"), {200: CLIENTS * 15}, "and in the audit log")
     is_(pg.sql("select count(distinct request_id) from pgflow.jobs where queue = 'burst'"), str(CLIENTS * 15), "with its own request id")
     groups = metric(rig, "depot_queue_groups_total") - before
