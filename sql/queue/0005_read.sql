@@ -11,6 +11,39 @@ language sql stable as $$
         'progress', case when j.status = 'running' then (select g.doc from queue.job_progress g where g.job_id = j.id) end)
 $$;
 
+-- Jobs of chunks as rows, without their arguments, newest first. Goes by the table that a state is in: of those that wait there may be few
+-- among many that have ended.
+create function queue.list_chunk_jobs(of_queue text, of_status text, before uuid, most integer) returns setof queue.jobs
+language plpgsql stable set jit = off set enable_seqscan = off set enable_bitmapscan = off set enable_hashjoin = off set enable_mergejoin = off
+    set enable_hashagg = off as $$
+declare
+    of_state text := case coalesce(of_status, '') when '' then 'select id as chunk from queue.chunks' when 'queued' then 'select chunk from queue.chunk_ready'
+                     when 'running' then 'select chunk from queue.chunk_leases where n > 0' when 'succeeded' then 'select chunk from queue.chunk_attempts' end;
+    c        queue.chunks;
+    last     integer;
+    n        integer;
+    left_    integer := most;
+begin
+    if of_state is null then
+        return; -- a job in another state is a row
+    end if;
+    for c in execute format('select k.* from (select distinct s.chunk from (%s) s where $1 is null or s.chunk <= $1 order by s.chunk desc) u'
+                            ' join queue.chunks k on k.id = u.chunk where $2 is null or k.queue = $2 order by u.chunk desc', of_state)
+             using before, of_queue loop
+        last := c.n - 1;
+        while left_ > 0 and last >= 0 loop
+            return query select * from queue.chunk_jobs(c.id, last - most + 1, last, false) j
+                         where (of_status is null or j.status = of_status) and (before is null or j.id < before)
+                         order by j.id desc limit left_;
+            get diagnostics n = row_count;
+            left_ := left_ - n;
+            last := last - most;
+        end loop;
+        exit when left_ = 0;
+    end loop;
+end
+$$;
+
 -- Newest first. An id holds the time of its making, so that the cursor is the id alone.
 create function queue.list_jobs(of_queue text, of_status text, before uuid, n integer) returns json
 language plpgsql stable as $$
