@@ -506,6 +506,66 @@ static void an_ended_session_is_replaced(void)
     depot_db_close(&db);
 }
 
+typedef struct visit {
+    db_pool    *pool;
+    const char *pid; /* of the session that the visitor had; NULL: none */
+} visit;
+
+static void *come_once(void *arg)
+{
+    DEPOT_AUTO(depot_db_close) depot_db *db = NULL;
+    visit    *v = arg;
+    depot_err err = { 0 };
+
+    v->pid = db_pool_open(v->pool, false, &db, &err) ? backend(db) : NULL;
+    return NULL;
+}
+
+static const char *visitors_session(db_pool *of)
+{
+    visit     v = { .pool = of };
+    pthread_t thread;
+
+    if (pthread_create(&thread, NULL, come_once, &v) != 0) {
+        abort();
+    }
+    pthread_join(thread, NULL);
+    return v.pid == NULL ? "none" : v.pid;
+}
+
+static const char *own_session(db_pool *of)
+{
+    DEPOT_AUTO(depot_db_close) depot_db *db = NULL;
+    depot_err err = { 0 };
+
+    return db_pool_open(of, false, &db, &err) ? backend(db) : "none";
+}
+
+static void a_session_stays_with_who_uses_it(void)
+{
+    const db_pool_options options = { .url = pg_cluster_url(pgt_cluster), .max = 4 };
+    db_pool    *own = db_pool_new(&options);
+    const char *mine = own_session(own);
+
+    is_str(visitors_session(own), mine, "one that was used once goes to anybody");
+    for (int i = 0; i < 20; i++) {
+        (void)own_session(own);
+    }
+    (void)pgt_ask(depot_strf(pgt_arena, "alter role depot connection limit %s",
+                             pgt_ask("select count(*)::text from pg_stat_activity where usename = 'depot'")));
+    is_str(visitors_session(own), mine, "so does one that is used all the time, when the server takes no more of them");
+    (void)pgt_ask("alter role depot connection limit -1");
+    db_pool_free(own);
+
+    own = db_pool_new(&options);
+    for (int i = 0; i < 20; i++) {
+        mine = own_session(own);
+    }
+    ok(strcmp(visitors_session(own), mine) != 0, "else others get another one");
+    is_str(own_session(own), mine, "and it stays with its user");
+    db_pool_free(own);
+}
+
 int main(void)
 {
     pgt_begin();
@@ -538,6 +598,7 @@ int main(void)
     run(the_pool_has_its_limit);
     run(many_threads_share_it);
     run(an_ended_session_is_replaced);
+    run(a_session_stays_with_who_uses_it);
     db_pool_free(pool);
     pgt_end();
     return done();
