@@ -78,7 +78,8 @@ $$;
 -- Says once a minute of the job at the head of a throttled queue why it waits. Whether it has been said comes first: finding
 -- the head costs as much as the queue is long.
 create function queue.note_throttled(of_queues text[]) returns void
-language sql volatile as $$
+language plpgsql volatile as $$
+begin
     insert into queue.policy_decisions (job_id, decision, reason_code, details_json)
     select h.id, 'THROTTLED', w.reason,
            jsonb_build_object('queue', p.queue, 'in_flight', w.running, 'max_in_flight', p.max_in_flight, 'attempts_last_minute', w.started,
@@ -102,7 +103,8 @@ language sql volatile as $$
         from (select queue.running_in(p.queue) as running,
                      (select coalesce(sum(t.started), 0) from queue.tally t
                       where t.queue = p.queue and t.at > clock_timestamp() - interval '1 minute') as started) s) w
-    where w.reason is not null
+    where w.reason is not null;
+end
 $$;
 
 -- ---- where claims begin ----
@@ -422,8 +424,7 @@ $$;
 -- first leaves them alone for `grace`, in which those that live extend theirs.
 create function queue.reap(worker text, in_touch interval, grace interval, most integer default 500, out lost bigint, out has_dead boolean,
                            out has_more boolean)
-language plpgsql volatile set plan_cache_mode = force_generic_plan set enable_seqscan = off set enable_hashjoin = off
-    set enable_mergejoin = off as $$
+language plpgsql volatile as $$
 declare
     few    constant integer := 8;
     ids    uuid[];
