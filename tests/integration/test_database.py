@@ -130,7 +130,8 @@ def behind_pgbouncer(pg):
     if not Bouncer.installed():
         skip("behind PgBouncer", "pgbouncer is not installed")
         return
-    pg.sql("truncate queue.jobs, queue.attempts, ran")
+    pg.sql("select queue.reset()")
+    pg.sql("truncate ran")
     with Bouncer(pg) as pooler, prepare(Rig(env=dict(pg.env(), DATABASE_URL=pooler.url()))) as rig:
         rig.start()
         made = jobs(rig, 60)

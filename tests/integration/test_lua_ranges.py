@@ -142,20 +142,20 @@ def long_ones(rig):
 
 
 def canceled(rig):
-    chunk = bulk(rig, "canceled", "r.slow", list(range(300)))
+    chunk = bulk(rig, "canceled", "r.slow", list(range(500)))
     ok(begun(rig, "canceled"), "a range is under way")
-    last = job_at(rig, chunk, 299)["id"]
+    last = job_at(rig, chunk, 499)["id"]
     is_(rig.admin("POST", "/jobs/%s/cancel" % last, {}).json()["status"], "canceling", "one of it that has not begun is canceled")
-    ok(eventually(60, lambda: states(rig, "canceled") == {"succeeded": 299, "canceled": 1}), "the others end well", states(rig, "canceled"))
-    is_(job_at(rig, chunk, 299)["attempts"], 0, "it was never begun")
+    ok(eventually(60, lambda: states(rig, "canceled") == {"succeeded": 499, "canceled": 1}), "the others end well", states(rig, "canceled"))
+    is_(job_at(rig, chunk, 499)["attempts"], 0, "it was never begun")
 
 
 def lost_worker(rig):
-    bulk(rig, "killed", "r.slow", list(range(300)))
+    bulk(rig, "killed", "r.slow", list(range(500)))
     ok(begun(rig, "killed"), "a range is under way")
     for worker in rig.admin("GET", "/v1/workers").json():
         os.kill(worker["pid"], signal.SIGKILL)
-    ok(eventually(60, lambda: states(rig, "killed") == {"succeeded": 300}), "after a kill of the workers all end well, with one attempt allowed",
+    ok(eventually(60, lambda: states(rig, "killed") == {"succeeded": 500}), "after a kill of the workers all end well, with one attempt allowed",
        states(rig, "killed"))
     rows = sql(rig, "select t.status, t.charged, t.error_code, count(*) from queue.attempts t join queue.jobs j on j.id = t.job_id"
                     " where j.queue = 'killed' and t.status = 'failed' group by 1, 2, 3")
@@ -181,21 +181,21 @@ def new_script(rig):
 
 
 def stopped(rig):
-    bulk(rig, "stopped", "r.slow", list(range(300)))
+    bulk(rig, "stopped", "r.slow", list(range(500)))
     ok(begun(rig, "stopped"), "a range is under way")
     is_(rig.stop(), 0, "a stop waits for one job, not for the range")
     rig.start()
     is_(sql(rig, "select count(*) from queue.attempts t join queue.jobs j on j.id = t.job_id where j.queue = 'stopped'"), [("0",)],
         "nothing of it is lost")
-    ok(eventually(60, lambda: states(rig, "stopped") == {"succeeded": 300}), "what was given back runs after the start", states(rig, "stopped"))
+    ok(eventually(60, lambda: states(rig, "stopped") == {"succeeded": 500}), "what was given back runs after the start", states(rig, "stopped"))
 
 
 def killed(rig):
-    bulk(rig, "dead", "r.slow", list(range(300)))
+    bulk(rig, "dead", "r.slow", list(range(500)))
     ok(begun(rig, "dead"), "a range is under way")
     rig.kill()
     rig.start()
-    ok(eventually(60, lambda: states(rig, "dead") == {"succeeded": 300}), "after a kill of the daemon all of them end well, with one attempt allowed",
+    ok(eventually(60, lambda: states(rig, "dead") == {"succeeded": 500}), "after a kill of the daemon all of them end well, with one attempt allowed",
        states(rig, "dead"))
 
 

@@ -506,18 +506,21 @@ static void an_ended_session_is_replaced(void)
     depot_db_close(&db);
 }
 
-typedef struct visit {
-    db_pool    *pool;
-    const char *pid; /* of the session that the visitor had; NULL: none */
-} visit;
+typedef struct visit { db_pool *pool; const char *pid; } visit; /* whose session the visitor had */
+
+static const char *session_of(db_pool *of)
+{
+    DEPOT_AUTO(depot_db_close) depot_db *db = NULL;
+    depot_err err = { 0 };
+
+    return db_pool_open(of, false, &db, &err) ? backend(db) : "none";
+}
 
 static void *come_once(void *arg)
 {
-    DEPOT_AUTO(depot_db_close) depot_db *db = NULL;
-    visit    *v = arg;
-    depot_err err = { 0 };
+    visit *v = arg;
 
-    v->pid = db_pool_open(v->pool, false, &db, &err) ? backend(db) : NULL;
+    v->pid = session_of(v->pool);
     return NULL;
 }
 
@@ -530,26 +533,18 @@ static const char *visitors_session(db_pool *of)
         abort();
     }
     pthread_join(thread, NULL);
-    return v.pid == NULL ? "none" : v.pid;
-}
-
-static const char *own_session(db_pool *of)
-{
-    DEPOT_AUTO(depot_db_close) depot_db *db = NULL;
-    depot_err err = { 0 };
-
-    return db_pool_open(of, false, &db, &err) ? backend(db) : "none";
+    return v.pid;
 }
 
 static void a_session_stays_with_who_uses_it(void)
 {
     const db_pool_options options = { .url = pg_cluster_url(pgt_cluster), .max = 4 };
     db_pool    *own = db_pool_new(&options);
-    const char *mine = own_session(own);
+    const char *mine = session_of(own);
 
     is_str(visitors_session(own), mine, "one that was used once goes to anybody");
     for (int i = 0; i < 20; i++) {
-        (void)own_session(own);
+        (void)session_of(own);
     }
     (void)pgt_ask(depot_strf(pgt_arena, "alter role depot connection limit %s",
                              pgt_ask("select count(*)::text from pg_stat_activity where usename = 'depot'")));
@@ -559,10 +554,10 @@ static void a_session_stays_with_who_uses_it(void)
 
     own = db_pool_new(&options);
     for (int i = 0; i < 20; i++) {
-        mine = own_session(own);
+        mine = session_of(own);
     }
     ok(strcmp(visitors_session(own), mine) != 0, "else others get another one");
-    is_str(own_session(own), mine, "and it stays with its user");
+    is_str(session_of(own), mine, "and it stays with its user");
     db_pool_free(own);
 }
 
