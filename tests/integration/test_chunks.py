@@ -1,6 +1,5 @@
 """Jobs made in bulk: one row for up to 1024, and each of them as good as any other job: retried, buried, canceled, replayed, explained,
 limited, given back and closed when its worker is lost. Handlers in C and in Lua. One embedded cluster."""
-# test-plain: yes
 import json
 import os
 import sys

@@ -1,5 +1,5 @@
 #!/bin/sh
-# test-plain: yes
+# test-plain: yes, test-asan: no
 # The demonstration on 600 files made for it, as whoever runs the tests and, when that is root, as a plain user as well.
 # test-timeout: 300
 lib=$(cd "$(dirname "$0")/../lib" && pwd) && . "$lib/sh-tap.sh"

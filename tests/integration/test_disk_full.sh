@@ -1,5 +1,4 @@
 #!/bin/sh
-# test-plain: yes
 # A disk that is full: refused at start with what is missing, refused while running with NO_SPACE; nothing is lost, nothing is
 # half there, and with room again everything goes on. Needs a tmpfs of its own, so root.
 # shellcheck disable=SC2317  # functions that `eventually` calls by name

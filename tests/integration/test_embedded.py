@@ -1,6 +1,6 @@
 """depotd's own PostgreSQL: who runs it, what it is set to, and that it comes back after every way to die. See docs/operations.md,
 "The database" and "When something dies"."""
-# test-plain: yes
+# test-plain: yes, test-asan: no
 import os
 import pwd
 import shutil

@@ -1,6 +1,5 @@
 """Jobs made in bulk for Lua handlers: given to a worker by ranges, and each of them as good as one that is alone, whatever it does and
 whatever happens to its worker, its daemon or its script meanwhile. One embedded cluster."""
-# test-plain: yes
 import json
 import os
 import signal

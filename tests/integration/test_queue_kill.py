@@ -2,7 +2,6 @@
 
 Afterwards every job whose making was acknowledged has ended exactly once, and every attempt is explained. KILLS and SEED change
 how many kills there are, and which."""
-# test-plain: yes
 import http.client
 import os
 import random
