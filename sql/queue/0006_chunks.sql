@@ -152,10 +152,11 @@ end
 $$;
 
 -- Ranges with a lease each. args: of the whole chunk.
+-- Looks its chunks up by index, as the plan may be older than what is in the tables.
 create function queue.claim_chunks(worker text, queues text[], types text[], ranges integer, jobs bigint, lease interval)
     returns table (id uuid, token uuid, lo integer, n integer, queue text, job_type text, args text, max_attempts integer, lease_ms bigint,
                    timeout_ms bigint)
-language plpgsql volatile set jit = off as $$
+language plpgsql volatile set jit = off set enable_seqscan = off set enable_hashjoin = off set enable_mergejoin = off as $$
 #variable_conflict use_column
 begin
     return query
