@@ -8,13 +8,20 @@
 -- A run that is repeated gives the page another pointer; of the page itself the store keeps one copy.
 
 local figures = [[
-  select j.queue, j.job_type, count(*) as attempts, count(*) filter (where a.status = 'failed') as failed,
-         count(distinct a.job_id) filter (where j.status = 'dlq') as dead,
-         round(max(extract(epoch from a.finished_at - a.started_at))::numeric, 1)::text as longest_s
-  from queue.attempts a
-  join (select id, queue, job_type, status from queue.jobs
-        union all select id, queue, job_type, status from queue.jobs_archive) j on j.id = a.job_id
-  where a.finished_at >= $1::date and a.finished_at < $1::date + 1
+  with attempts as (
+    select j.queue, j.job_type, 1 as n, a.status = 'failed' as failed,
+           case when j.status = 'dlq' then j.id end as dead, a.started_at, a.finished_at
+    from queue.attempts a
+    join (select id, queue, job_type, status from queue.jobs
+          union all select id, queue, job_type, status from queue.jobs_archive) j on j.id = a.job_id
+    union all -- what succeeded in a range of a chunk
+    select c.queue, c.job_type, r.n - cardinality(r.others), false, null, r.started_at, r.finished_at
+    from queue.chunk_attempts r join queue.chunks c on c.id = r.chunk
+  )
+  select queue, job_type, sum(n) as attempts, count(*) filter (where failed) as failed, count(distinct dead) as dead,
+         round(max(extract(epoch from finished_at - started_at))::numeric, 1)::text as longest_s
+  from attempts
+  where finished_at >= $1::date and finished_at < $1::date + 1 and n > 0
   group by 1, 2 order by failed desc, attempts desc, 1, 2 limit 200]]
 
 local function page_of(day, rows)
