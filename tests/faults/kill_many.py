@@ -67,21 +67,25 @@ def batter(rig, dice):
             made += 1
         time.sleep(dice.random() * 4)
         what = kill_something(rig, dice)
-        kills[what] = kills.get(what, 0) + 1
+        if what:
+            kills[what] = kills.get(what, 0) + 1
+    least = {"worker", "daemon", "postgres"} if MINUTES >= 1 else {"worker"}
+    ok(least <= set(kills), "workers, daemon and server were killed", kills)
     note("%d kills in %.0f s: %s; %d jobs were left" % (sum(kills.values()), time.monotonic() - began, kills, open_jobs(rig)))
 
 
 def kill_something(rig, dice):
     what = dice.choice(("worker", "worker", "worker", "daemon", "postgres", "both"))
-    pids = rig.workers()
-    if what == "worker" and pids:
-        os.kill(dice.choice(pids), signal.SIGKILL)
-    if what in ("postgres", "both") and rig.postmaster():
-        os.kill(rig.postmaster(), signal.SIGKILL)
+    victims = rig.workers() if what == "worker" else [rig.postmaster()] if what != "daemon" and rig.postmaster() else []
+    try:
+        if victims:
+            os.kill(dice.choice(victims), signal.SIGKILL)
+    except ProcessLookupError:
+        victims = []  # it has ended by itself meanwhile
     if what in ("daemon", "both"):
         rig.kill()
         rig.start()
-    return what
+    return what if victims or what in ("daemon", "both") else None
 
 
 def open_jobs(rig):
@@ -95,6 +99,9 @@ def verify(rig):
 
     in_chunks = "(select coalesce(sum(n - cardinality(others)), 0) from queue.chunk_attempts)"
     is_(count("select (select count(*) from queue.jobs where status = 'succeeded') + " + in_chunks), JOBS, "every job has succeeded, in one place")
+    places = ("(select queue.job_at(a.chunk, g) as id from queue.chunk_attempts a, generate_series(a.lo, a.lo + a.n - 1) g"
+              " where g <> all (a.others) union all select id from queue.jobs where status = 'succeeded') p")
+    is_(patiently(rig, "select count(*), count(distinct id) from " + places), [(str(JOBS), str(JOBS))], "each of them once")
     is_(count("select count(*) from queue.jobs where status <> 'succeeded'"), 0, "and none is in another state")
     is_(count("select coalesce(sum(succeeded), 0) from queue.tally"), JOBS, "the sums say so too")
     is_(count("select count(*) from queue.chunk_attempts a join queue.jobs j on j.id >= a.chunk and j.id <= queue.job_at(a.chunk, 1023)"
@@ -109,6 +116,7 @@ def verify(rig):
     is_(count("select count(*) from public.effect e left join queue.attempts t on t.job_id = e.job_id and t.attempt_no = e.attempt"
               " where coalesce(t.status, 'succeeded') = 'succeeded'"), sum(PIECE for i in range(JOBS // PIECE) if i % 5 < 2),
         "each attempt that succeeded had it")
+    is_(count("select count(distinct job_id) from public.effect"), sum(PIECE for i in range(JOBS // PIECE) if i % 5 < 2), "and each job")
     note("effects of attempts whose end was cut off: %s" % patiently(
         rig, "select t.error_code, count(*) from public.effect e join queue.attempts t on t.job_id = e.job_id and t.attempt_no = e.attempt"
         " where t.status <> 'succeeded' group by 1"))
@@ -120,9 +128,7 @@ def main():
     dice = random.Random(SEED)
     note("SEED=%d JOBS=%d MINUTES=%g" % (SEED, JOBS, MINUTES))
     with Rig(conf=None) as rig:
-        os.makedirs(os.path.join(rig.dir, "lua", "handlers"))
-        with open(os.path.join(rig.dir, "lua", "handlers", "many.lua"), "w", encoding="utf-8") as file:
-            file.write(HANDLER)
+        rig.write_script("handlers/many.lua", HANDLER)
         rig.write_conf("50-test.ini", CONF)
         rig.start()
         patiently(rig, "create table public.effect (job_id uuid, attempt integer); create table public.piece (n integer primary key);"
