@@ -37,8 +37,8 @@ extern const depot_metric api_metrics[];
 extern const size_t       api_metrics_n;
 
 /* Tokens: dpt_<id>_<secret>; only SHA-256 of the secret is stored (table depot.token). */
-/* Makes state/admin.token (0600) at first start and knows it without the database. */
 void api_own_token(const char *token); /* of the configuration, see auth_set_own; NULL: none. Before the first request */
+/* Makes state/admin.token (0600) at first start and knows it without the database. */
 bool api_admin_token(const char *state_dir, depot_err *err) DEPOT_MUST_USE;
 /* After the database came up: the admin token's row exists. */
 bool api_auth_online(depot_err *err) DEPOT_MUST_USE;

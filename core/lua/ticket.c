@@ -7,8 +7,6 @@
 
 enum { SAID_BYTES_MAX = 16 << 10, LINE_BYTES_MAX = 2000, JOBS_BYTES_MAX = 1 << 20 /* of a range together */ };
 
-static const char *const level_names[] = { "debug", "info", "warn", "error" };
-
 static bool add_line(ticket *t, const depot_json *line)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf text = { 0 };
@@ -27,9 +25,9 @@ static void say(ticket *t, int64_t level, const char *text, size_t n, const depo
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
     size_t                                    shown = strnlen(text, n < LINE_BYTES_MAX ? n : LINE_BYTES_MAX);
-    bool                                      is_known = level >= 0 && level < (int64_t)DEPOT_N(level_names);
+    bool                                      is_known = level >= DEPOT_LOG_DEBUG && level <= DEPOT_LOG_ERROR;
     depot_json *line = depot_json_pack(arena, "{s:s, s:s, s:o}", "at", depot_format_time(arena, depot_wall_us()), "level",
-                                       level_names[is_known ? level : DEPOT_LOG_INFO], "message", depot_json_strn(arena, text, shown));
+                                       log_level_name(is_known ? (depot_level)level : DEPOT_LOG_INFO), "message", depot_json_strn(arena, text, shown));
 
     if (fields != NULL) {
         depot_json_set(line, "fields", depot_json_pack(arena, "o", fields));

@@ -169,6 +169,7 @@ end
 $$;
 
 -- Ranges with a lease each; paced, most, others: as in take_ranges. args: of the jobs in the range.
+-- Looks its chunks up by index, as the plan may be older than what is in the tables.
 create function queue.claim_chunks(worker text, queues text[], types text[], ranges integer, jobs bigint, lease interval,
                                    paced text[] default '{}', most integer[] default '{}', others integer default 1024)
     returns table (id uuid, token uuid, lo integer, n integer, queue text, job_type text, args text, max_attempts integer, lease_ms bigint,

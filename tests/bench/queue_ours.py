@@ -61,9 +61,7 @@ class Depotd:
         self.database = self.lab.database()
         self.rig = Rig(conf=None, env={
             "DATABASE_URL": self.url(), "DATABASE_DIRECT_URL": self.url(), "DATABASE_OWNER_URL": self.lab.url(self.database, "owner_url")})
-        os.makedirs(os.path.join(self.rig.dir, "lua", "handlers"))
-        with open(os.path.join(self.rig.dir, "lua", "handlers", "bench.lua"), "w", encoding="utf-8") as file:
-            file.write(SCRIPTS)
+        self.rig.write_script("handlers/bench.lua", SCRIPTS)
         self.rig.write_conf("10-bench.ini", CONF % os.path.join(BUILD, "tests", "plugins", "jobs.so"))
         try:
             self.rig.start()

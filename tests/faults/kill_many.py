@@ -128,9 +128,7 @@ def main():
     dice = random.Random(SEED)
     note("SEED=%d JOBS=%d MINUTES=%g" % (SEED, JOBS, MINUTES))
     with Rig(conf=None) as rig:
-        os.makedirs(os.path.join(rig.dir, "lua", "handlers"))
-        with open(os.path.join(rig.dir, "lua", "handlers", "many.lua"), "w", encoding="utf-8") as file:
-            file.write(HANDLER)
+        rig.write_script("handlers/many.lua", HANDLER)
         rig.write_conf("50-test.ini", CONF)
         rig.start()
         patiently(rig, "create table public.effect (job_id uuid, attempt integer); create table public.piece (n integer primary key);"

@@ -209,9 +209,7 @@ def drained(rig):
 
 with Rig() as r:
     r.write_conf("50-test.ini", CONF)
-    os.makedirs(os.path.join(r.dir, "lua", "handlers"))
-    with open(os.path.join(r.dir, "lua", "handlers", "even.lua"), "w", encoding="utf-8") as file:
-        file.write(LUA)
+    r.write_script("handlers/even.lua", LUA)
     r.start()
     in_c(r)
     exceptions(r)

@@ -14,6 +14,7 @@ from servers import embedded_sql as sql
 
 HANDLERS = """
 depot.job("t.sleep") { timeout = "60s", run = function(job) depot.sleep(job.args.s) end }
+depot.job("t.tell") { run = function(job) job:log("info", "it is " .. job.args.text) end }
 depot.job("t.fail") { run = function(job) job:fail(job.args.code, "as asked") end }
 """
 CONF = """
@@ -247,6 +248,13 @@ def time_makes_no_tables(rig):
     is_(sql(rig, "select count(*) from pg_class where relkind = 'r' and relnamespace = 'queue'::regnamespace"), before, "producers make no tables, whatever time they name")
 
 
+def secrets_are_not_told(rig):
+    made = enqueue(rig, "t.tell", {"text": TOKEN})
+    ended(rig, made)
+    told = call(rig, "GET", "/jobs/%s/timeline" % made).text
+    ok("it is ***" in told and TOKEN not in told, "a secret that a script logs is in no timeline", told)
+
+
 def archived_jobs_answer(rig):
     made = enqueue(rig, queue="brief", key="as a row")
     ok(eventually(20, lambda: job(rig, made)["archived_at"]), "a job goes to the archive")
@@ -256,14 +264,12 @@ def archived_jobs_answer(rig):
 
 
 with Rig(conf=None, env={name: row[0] for name, row in VARIABLES.items() if row[0]}) as r:
-    os.makedirs(os.path.join(r.dir, "lua", "handlers"))
+    r.write_script("handlers/t.lua", HANDLERS)
     shutil.copy(os.path.join(SRC, "lua", "examples", "demo.lua"), os.path.join(r.dir, "lua", "handlers"))
-    with open(os.path.join(r.dir, "lua", "handlers", "t.lua"), "w", encoding="utf-8") as file_:
-        file_.write(HANDLERS)
     r.write_conf("50-test.ini", CONF)
     r.start()
     for part in (variables, who_may, enqueueing, lists, lives, metrics, tables, commands, a_crash_consumes_an_attempt, late_results_change_nothing, limits_hold,
-                 time_makes_no_tables, archived_jobs_answer):
+                 time_makes_no_tables, secrets_are_not_told, archived_jobs_answer):
         note(part.__name__)
         part(r)
     like(r.log_text(), r'"event":"queue\.attempt_ended"', "PGFLOW_VERBOSE_JOB_LOGS tells of each attempt")

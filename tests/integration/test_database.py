@@ -22,9 +22,7 @@ depot.job("test.add") {
 
 
 def prepare(rig):
-    os.makedirs(os.path.join(rig.dir, "lua", "handlers"))
-    with open(os.path.join(rig.dir, "lua", "handlers", "add.lua"), "w", encoding="ascii") as file:
-        file.write(HANDLER)
+    rig.write_script("handlers/add.lua", HANDLER)
     return rig
 
 

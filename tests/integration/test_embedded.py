@@ -166,9 +166,7 @@ def unreachable():
 
 def main():
     with Rig() as rig:
-        os.makedirs(os.path.join(rig.dir, "lua", "handlers"))
-        with open(os.path.join(rig.dir, "lua", "handlers", "nap.lua"), "w", encoding="ascii") as file:
-            file.write(HANDLER)
+        rig.write_script("handlers/nap.lua", HANDLER)
         rig.write_conf("95-test.ini", "[plugin queue]\nlease = 5s\n")
         rig.start()
         for part in (what_it_is, server_dies, daemon_dies, both_die, stale_pid):

@@ -163,9 +163,7 @@ def nothing_has_leaked(rig):
 
 
 with Rig(conf=None) as r:
-    os.makedirs(os.path.join(r.dir, "lua", "handlers"))
-    with open(os.path.join(r.dir, "lua", "handlers", "t.lua"), "w", encoding="utf-8") as file_:
-        file_.write(HANDLERS)
+    r.write_script("handlers/t.lua", HANDLERS)
     for keys, why in (("", "there is no key to encrypt with"), ("abc", "a key of 3 characters is not one of 64")):
         r.write_conf("50-test.ini", CONF % keys)
         like(r.run("--check")[1], why, "a check finds it: " + why)

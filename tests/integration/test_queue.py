@@ -204,9 +204,7 @@ def a_shutdown_is_not_the_jobs_fault(rig):
 
 
 with Rig(conf=None) as r:
-    os.makedirs(os.path.join(r.dir, "lua", "handlers"))
-    with open(os.path.join(r.dir, "lua", "handlers", "t.lua"), "w", encoding="utf-8") as file:
-        file.write(HANDLERS)
+    r.write_script("handlers/t.lua", HANDLERS)
     r.write_conf("50-test.ini", CONF)
     r.write_conf("60-stop.ini", "[daemon]\ndrain_timeout = 6s\n")
     r.start()

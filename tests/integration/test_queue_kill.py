@@ -107,9 +107,7 @@ def look_at_attempts(rig, jobs):
 
 with Rig(conf=None) as r:
     note("SEED=%d" % SEED)
-    os.makedirs(os.path.join(r.dir, "lua", "handlers"))
-    with open(os.path.join(r.dir, "lua", "handlers", "k.lua"), "w", encoding="utf-8") as file:
-        file.write(HANDLER)
+    r.write_script("handlers/k.lua", HANDLER)
     r.write_conf("50-test.ini", CONF % os.path.join(BUILD, "tests", "plugins", "jobs.so"))
     r.start()
     threads = [threading.Thread(target=produce, args=(r, i, random.Random(SEED + i))) for i in range(4)]

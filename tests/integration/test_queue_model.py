@@ -346,9 +346,10 @@ class Play:
 
 
 def drain(look):
-    """Every lease is over, and whoever takes jobs now succeeds: what is left that could run? (A job may wait for one that has died.)"""
+    """Every lease is over, no queue is paused, and whoever takes jobs now succeeds: what is left that could run? (A job may wait for one that has died.)"""
     look.sql("update queue.jobs set lock_expires_at = '-infinity' where status = 'running'")
     look.sql("update queue.chunk_leases set expires_at = '-infinity'")
+    look.sql("select queue.resume('wide', 'me')")
     for _ in range(1000):
         look.sql("select queue.tend_dependencies()")
         look.sql("select queue.reap('w0', '1 h', '0 s')")

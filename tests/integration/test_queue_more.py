@@ -197,9 +197,7 @@ def archived_jobs_answer(rig, ids):
 
 
 with Rig(conf=None) as r:
-    os.makedirs(os.path.join(r.dir, "lua", "handlers"))
-    with open(os.path.join(r.dir, "lua", "handlers", "t.lua"), "w", encoding="utf-8") as file_:
-        file_.write(HANDLERS)
+    r.write_script("handlers/t.lua", HANDLERS)
     r.write_conf("50-test.ini", CONF)
     r.start()
     for part in (policies_are_read_and_set, queues_are_paused_and_resumed, running_jobs_are_canceled, jobs_are_unique, timeouts_and_backoff_can_be_the_jobs_own,

@@ -135,9 +135,7 @@ def throttled_and_canceled(rig):
 
 
 with Rig(conf=None) as r:
-    os.makedirs(os.path.join(r.dir, "lua", "handlers"))
-    with open(os.path.join(r.dir, "lua", "handlers", "t.lua"), "w", encoding="utf-8") as file_:
-        file_.write(HANDLERS)
+    r.write_script("handlers/t.lua", HANDLERS)
     r.write_conf("50-test.ini", CONF)
     r.start()
     for part in (a_job_that_took_three_attempts, logs_are_bounded, a_worker_that_dies, dead_replayed_retried_discarded, throttled_and_canceled):

@@ -170,6 +170,13 @@ class Rig:
         with open(os.path.join(self.conf, name), "w", encoding="utf-8") as file:
             file.write(text)
 
+    def write_script(self, path, text):
+        """Below lua/, where the configuration of rigs looks for scripts: handlers/x.lua."""
+        path = os.path.join(self.dir, "lua", path)
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "w", encoding="utf-8") as file:
+            file.write(text)
+
     def command(self, *args):
         return [os.path.join(BUILD, "depotd"), "--config", self.conf, "--state", self.state, *args]
 
