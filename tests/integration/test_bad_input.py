@@ -9,6 +9,7 @@ import time
 
 sys.path.insert(0, os.path.join(os.path.dirname(os.path.abspath(__file__)), "..", "lib"))
 from rig import Rig, done, eventually, is_, like, note, ok, skip  # noqa: E402
+from servers import embedded_sql  # noqa: E402
 
 FILES = [  # name, content, what the problem says, its line, what the hint says
     ("an unknown option", "[daemon]\nthreds = 4\n", r'unknown option "threds" in \[daemon\]', 2, r'did you mean "threads"\?'),
@@ -129,14 +130,6 @@ def all_at_once(rig):
         os.unlink(os.path.join(rig.conf, name))
 
 
-def script(rig, path, text):
-    path = os.path.join(rig.dir, "lua", path)
-    os.makedirs(os.path.dirname(path), exist_ok=True)
-    with open(path, "w", encoding="utf-8") as file:
-        file.write(text)
-    return path
-
-
 def bad_scripts(rig):
     for path, text, line, what in (("handlers/a.lua", "depot.job('x') {\n  run = function( end }\n", 2, "function|near|expected"),
                                    ("hooks/b.lua", "\n\nlocal x = = 1\n", 3, "near"),
@@ -144,7 +137,8 @@ def bad_scripts(rig):
                                    ("handlers/d.lua", "\x1bLua\n", None, "binary"),
                                    ("handlers/e.lua", "error('at load')\n", 1, "at load"),
                                    ("handlers/f.lua", "while true do end\n", None, "TIMEOUT|too long|deadline|time")):
-        name = script(rig, path, text)
+        name = os.path.join(rig.dir, "lua", path)
+        rig.write_script(path, text)
         status, out, errors = check(rig)
         is_(status, 78, "%s: status 78" % path)
         like(out, r"%s%s: error: .*(%s)" % (re.escape(path), ":%d" % line if line else r"(:\d+)?", what), "with file, line and reason")
@@ -165,6 +159,8 @@ def run(rig, job_type, args=None, seconds=30):
 
 
 def scripts_at_run(rig):
+    ok(eventually(20, lambda: embedded_sql(rig, "select 1 from queue.job_types where job_type = 'test.loop' and max_attempts = 1")),
+       "what the scripts declare is known")
     for job_type, code in (("test.loop", "TIMEOUT"), ("test.loop_caught", "TIMEOUT"), ("test.match", "TIMEOUT|LUA_ERROR"),
                            ("test.sleeps", "TIMEOUT"), ("test.memory", "MEMORY_LIMIT"), ("test.result", "LUA_ERROR|PAYLOAD_TOO_LARGE|LIMIT|INVALID"),
                            ("test.raise", "LUA_ERROR"), ("test.payload", "BAD_PAYLOAD"), ("test.sql", "DB")):
@@ -222,7 +218,7 @@ def main():
         for part in (long_lines, unreadable, all_at_once, bad_scripts):
             part(rig)
         is_(check(rig)[0], 0, "and without all that it is fine")
-        script(rig, "handlers/test.lua", SCRIPTS)
+        rig.write_script("handlers/test.lua", SCRIPTS)
         rig.start()
         for part in (scripts_at_run, worker_dies, requests):
             part(rig)
