@@ -17,6 +17,7 @@
 #define KEPT_STREAK 16
 #define KEPT_MS 1000
 #define REFUSED_MS 30000
+#define SPARE_MS 1000       /* how long to wait for a connection that is not needed */
 #define SLICE_MS 100        /* how late a cancel flag may be noticed */
 
 struct db_pool {
@@ -91,8 +92,16 @@ static void note_failure(db_pool *pool, const depot_err *err)
     pool->counts.connect_failures++;
 }
 
-/* With the lock held: a place for a connection is taken already. */
-static bool pool_connect(db_pool *pool, int64_t deadline_ms, depot_db **out, depot_err *err)
+/* With the lock held: it would be one more than is needed, so that all is well without. Once it is said. */
+static void note_refusal(const db_pool *pool, const depot_err *err)
+{
+    if (pool->refused_ms == 0) {
+        log_err("db", DEPOT_LOG_INFO, "db.no_spare_connection", err);
+    }
+}
+
+/* With the lock held: a place for a connection is taken already. is_spare: an idle one would do, too. */
+static bool pool_connect(db_pool *pool, bool is_spare, int64_t deadline_ms, depot_db **out, depot_err *err)
 {
     int64_t left_ms = deadline_ms - depot_now_ms();
 
@@ -112,10 +121,12 @@ static bool pool_connect(db_pool *pool, int64_t deadline_ms, depot_db **out, dep
         pool->counts.connects++;
     } else {
         pool->open--;
-        pool->refused_ms = depot_now_ms();
-        if (err->code != DEPOT_E_TIMEOUT && err->code != DEPOT_E_CANCELED) {
+        if (is_spare) {
+            note_refusal(pool, err);
+        } else if (err->code != DEPOT_E_TIMEOUT && err->code != DEPOT_E_CANCELED) {
             note_failure(pool, err);
         }
+        pool->refused_ms = depot_now_ms();
     }
     pthread_cond_broadcast(&pool->changed);
     return good;
@@ -205,11 +216,16 @@ static bool try_once(db_pool *pool, bool wait, int64_t deadline_ms, depot_db **o
     bool is_away = !pool->healthy && pool->backoff_ms > 0;
 
     if (may_connect(pool)) {
+        bool    is_spare = pool->idle != NULL; /* left to somebody else */
+        int64_t spare_ms = depot_now_ms() + SPARE_MS;
         pool->open++;
-        bool good = pool_connect(pool, deadline_ms, out, err);
-        if (!good && err->code == DEPOT_E_DB_DOWN && (*out = take_idle(pool, false)) != NULL) { /* the server takes no more of them */
-            *err = (depot_err){ 0 };
+        bool good = pool_connect(pool, is_spare, is_spare && spare_ms < deadline_ms ? spare_ms : deadline_ms, out, err);
+        if (!good && (is_spare || err->code == DEPOT_E_DB_DOWN) && (*out = take_idle(pool, false)) != NULL) {
+            *err = (depot_err){ 0 }; /* the server takes no more of them, and somebody gave one back */
             good = true;
+        } else if (!good && is_spare) {
+            *err = (depot_err){ 0 }; /* the idle one has been taken meanwhile: the next round knows */
+            return true;
         }
         return good || (wait && err->code == DEPOT_E_DB_DOWN);
     }

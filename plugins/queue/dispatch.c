@@ -14,8 +14,7 @@ enum {
     RESERVE = 16,
     C_AHEAD = 4,       /* times as many as may run, so that they do not wait for a round trip each */
     LINGER_MS = 5,     /* results of ranges wait as long for more of them, while there is work in hand */
-    LUA_JOBS = 16 * CHUNK_JOBS, /* in ranges in workers, taken when half of them are done */
-    RANGES_AHEAD = 8   /* times as many ranges of chunks as may run, taken when half of them are done */
+    LUA_JOBS = 16 * CHUNK_JOBS /* in ranges in workers, taken when half of them are done */
 };
 
 static const char claim_sql[] = "select id, token, queue, job_type, args, attempt, max_attempts, lease_ms, timeout_ms"
@@ -74,8 +73,8 @@ static wish wanted(queue *q)
     lua -= (int64_t)q->waiting[1].n;
     int64_t held = (int64_t)q->running[0].n + (int64_t)q->waiting[0].n;
     int64_t c = q->n_served == 0 ? 0 : o->c_jobs * C_AHEAD - held;
-    int64_t ahead = q->n_served == 0 ? 0 : o->c_jobs * RANGES_AHEAD;
-    int64_t lua_places = count_places(&q->waiting[1]) + count_places(&q->running[1]);
+    int64_t ahead = q->n_served == 0 ? 0 : o->c_jobs * pace_ahead(q, false);
+    int64_t lua_waiting = count_places(&q->waiting[1]), lua_places = lua_waiting + count_places(&q->running[1]);
     bool    draining = q->draining;
     pthread_mutex_unlock(&q->lock);
     lua = q->types.n_scripts == 0 ? 0 : lua;
@@ -85,10 +84,11 @@ static wish wanted(queue *q)
     w.types = c <= 0 ? q->types.of[1] : lua <= 0 ? q->types.of[0] : q->types.all;
     w.n = (c > 0 ? c : 0) + (lua > 0 ? lua : 0);
     w.n = w.n > o->batch ? o->batch : w.n;
-    w.ranges[0] = held <= ahead / 2 ? ahead - held : 0;
+    w.ranges[0] = held <= ahead / 2 || held < o->c_jobs ? ahead - held : 0;
     w.places[0] = w.ranges[0] * CHUNK_JOBS;
     w.ranges[1] = lua <= 0 || lua_places > LUA_JOBS / 2 ? 0 : lua < o->batch ? lua : o->batch;
-    w.places[1] = LUA_JOBS - lua_places;
+    w.places[1] = pace_ahead(q, true) > 1 ? LUA_JOBS - lua_places : lua - lua_waiting; /* slow ones as if each had to wait */
+    w.ranges[1] = w.places[1] > 0 ? w.ranges[1] : 0;
     return w;
 }
 
@@ -368,6 +368,7 @@ bool queue_dispatch(depot_ctx *ctx, depot_loop *loop, void *arg, depot_err *err)
     q->poll_wait_ms = POLL_LEAST_MS;
     q->retry_wait_ms = RETRY_LEAST_MS;
     q->is_short = true;
+    q->range_us[0] = q->range_us[1] = RANGE_US;
     while (go_on) {
         depot_err why = { 0 };
         bool      again = false;

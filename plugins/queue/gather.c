@@ -215,8 +215,11 @@ static void end_alike(queue *q, depot_arena *arena, alike *c)
     memcpy(c->vals, vals, sizeof(vals));
 }
 
-static void add_row(depot_buf *rows, depot_arena *arena, const arrival *a)
+/* The arena shares values with the request, whose own thread may end it as soon as it is answered: it has to be dropped before. */
+static void add_row(depot_buf *rows, const arrival *a)
 {
+    DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+
     depot_buf_adds(rows, rows->len == 0 ? "[" : ",");
     enqueue_describe(rows, arena, a->given, a->payload, depot_req_actor(a->req), depot_req_id(a->req));
 }
@@ -244,7 +247,7 @@ static void describe(queue *q, group *g, group_sql *out)
         if (c != NULL) {
             add_alike(c, a);
         } else if (a->refusal == NULL) {
-            add_row(&rows, g->arena, a);
+            add_row(&rows, a);
             out->made[out->n_made++] = a;
         } else if (a->details != NULL) {
             depot_buf_adds(&refusals, refusals.len == 0 ? "[" : ",");
@@ -332,7 +335,7 @@ static bool make_each(depot_db *db, group *g, group_sql *s, depot_err *err)
 
     for (size_t i = 0; i < g->n; i++) {
         if (g->all[i]->refusal == NULL) {
-            add_row(&all, g->arena, g->all[i]);
+            add_row(&all, g->all[i]);
             asked[n++] = g->all[i];
         }
     }

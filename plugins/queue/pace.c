@@ -26,22 +26,34 @@ static pace *add(queue *q, const char *type)
     }
     pace *p = &q->paces[q->n_paces++];
     *p = (pace){ .jobs = FIRST_JOBS };
-    (void)snprintf(p->type, sizeof(p->type), "%s", type); /* as long as the database takes: it fits */
+    (void)snprintf(p->type, sizeof(p->type), "%s", type);
     return p;
 }
 
-/* Jobs of a script wait beside each other: only how many were begun counts. */
+/* Jobs of a script wait beside each other: only how many were begun counts. Types with longer names stay with the first few. */
 void pace_learn(queue *q, const job *range)
 {
-    pace *known = find(q, range->type), *p = known != NULL ? known : add(q, range->type);
-    bool  was_late = range->begun > 0 && range->begun < range->n && range->took_us >= RANGE_US;
-    bool  was_quick = range->begun == range->n && (range->is_lua || range->took_us < QUICK_US);
+    int64_t *usual = &q->range_us[range->is_lua];
+    bool     was_late = range->begun > 0 && range->begun < range->n && range->took_us >= RANGE_US;
+    bool     was_quick = range->begun == range->n && (range->is_lua || range->took_us < QUICK_US);
 
+    *usual += (range->took_us - *usual) / 4;
+    if (strlen(range->type) >= sizeof(q->paces[0].type)) {
+        return;
+    }
+    pace *known = find(q, range->type), *p = known != NULL ? known : add(q, range->type);
     if (was_late) {
         p->jobs = range->begun < 2 ? 1 : range->begun / 2;
     } else if (was_quick && range->n >= p->jobs) {
         p->jobs = p->jobs * 2 > CHUNK_JOBS ? CHUNK_JOBS : p->jobs * 2;
     }
+}
+
+int64_t pace_ahead(const queue *q, bool is_lua)
+{
+    int64_t n = q->range_us[is_lua] <= 0 ? RANGES_AHEAD : RANGE_US / q->range_us[is_lua];
+
+    return n < 1 ? 1 : n > RANGES_AHEAD ? RANGES_AHEAD : n;
 }
 
 void pace_describe(const queue *q, depot_arena *arena, const char **out_types, const char **out_jobs)

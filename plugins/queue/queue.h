@@ -14,6 +14,7 @@ enum {
     CHUNK_JOBS = 1024, /* a chunk has at most as many */
     RANGE_US = 100000, /* after which the rest of a range of a C handler is given back */
     FIRST_JOBS = 8,    /* in a range of a job type of which nothing is known */
+    RANGES_AHEAD = 8,  /* times as many ranges of chunks as may run, at most; taken when half of them are done */
     PACES_MAX = 128
 };
 
@@ -67,7 +68,7 @@ typedef struct types {
 
 /* How many jobs a range of that type is to have. */
 typedef struct pace {
-    char    type[201]; /* as long as the database takes */
+    char    type[201];
     int64_t jobs;
 } pace;
 
@@ -131,6 +132,7 @@ typedef struct queue {
     int64_t lua_pause_ms; /* no scripts until then: the workers refused one */
     pace    paces[PACES_MAX];
     size_t  n_paces;
+    int64_t range_us[2];  /* [is_lua] that ranges took of late: RANGE_US where nothing is known */
     bool    is_short;     /* the last claim found less than it asked for: jobs of chunks may become rows */
     int64_t exchange_ms;  /* when the database was last asked */
     int64_t poll_wait_ms, retry_wait_ms;
@@ -221,6 +223,8 @@ const char *types_array(depot_arena *arena, const depot_buf *items);
 
 /* pace.c: the dispatcher's */
 void pace_learn(queue *q, const job *range); /* that has ended */
+/* How many ranges may be taken for each that can run, so that the last of them waits here no longer than RANGE_US: others may be idle. */
+int64_t pace_ahead(const queue *q, bool is_lua);
 /* Types, and how many jobs of each a range is to have: two arrays for queue.claim_chunks. */
 void pace_describe(const queue *q, depot_arena *arena, const char **out_types, const char **out_jobs);
 

@@ -190,7 +190,7 @@ language sql immutable as $$ select queue.job_at(id, 0) $$;
 create function queue.request_at(request_ids text[], place integer) returns text
 language sql immutable as $$ select request_ids[case when cardinality(request_ids) = 1 then 1 else place + 1 end] $$;
 
--- Partitions by day of the id: made ahead and dropped whole by queue.keep_partitions. What no day is made for is in *_rest.
+-- Partitions by the time of the id: made ahead and dropped whole by queue.keep_partitions. What none is made for is in *_rest.
 create table queue.chunks (
     id           uuid primary key check (queue.place_of(id) = 0), -- also the id of its first job
     queue        text not null check (length(queue) between 1 and 128),
@@ -246,6 +246,7 @@ create table queue.chunk_attempts (
     primary key (chunk, token)
 ) partition by range (chunk);
 create table queue.chunk_attempts_rest partition of queue.chunk_attempts default;
+create index chunk_attempts_logs on queue.chunk_attempts (finished_at) where logs is not null; -- for queue.prune_places
 
 -- The jobs of a chunk at places first … last that are not rows of queue.jobs, as if they were. Lists need no arguments, and finding
 -- them costs as much as the chunk is long.
@@ -316,6 +317,7 @@ create table queue.job_progress (
     doc    jsonb not null, -- {fraction, text}
     at     timestamptz not null default clock_timestamp()
 );
+create index job_progress_at on queue.job_progress using brin (at); -- as the next: for queue.prune_places
 
 -- Values that a job has kept for its later attempts.
 create table queue.checkpoints (
@@ -326,6 +328,7 @@ create table queue.checkpoints (
     at     timestamptz not null default clock_timestamp(),
     primary key (job_id, name)
 );
+create index checkpoints_at on queue.checkpoints using brin (at);
 
 -- Results that came after their lease had passed to somebody else: refused, and kept for the timeline.
 create table queue.late_results (

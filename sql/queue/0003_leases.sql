@@ -428,14 +428,15 @@ language plpgsql volatile as $$
 declare
     few    constant integer := 8;
     ids    uuid[];
-    ranges uuid[];
+    ranges uuid[] := '{}';
     ended  queue.ending[];
     n      bigint := 0;
 begin
     if in_touch >= grace then
-        ranges := array(select l.token from queue.chunk_leases l where l.expires_at < clock_timestamp() and l.n > 0 limit few for update skip locked)
-                  || array(select l.token from queue.chunk_leases l where l.expires_at < clock_timestamp() and l.n = 0 limit most for update skip locked);
-        select l.lost, l.ended into n, ended from queue.lose_chunks(ranges, 'its lease ran out: the worker that held it is gone') l;
+        ranges := array(select l.token from queue.chunk_leases l where l.expires_at < clock_timestamp() and l.n > 0 limit few for update skip locked);
+        select l.lost, l.ended into n, ended
+        from queue.lose_chunks(ranges || array(select l.token from queue.chunk_leases l where l.expires_at < clock_timestamp() and l.n = 0
+                                               limit most for update skip locked), 'its lease ran out: the worker that held it is gone') l;
         select array_agg(id) into ids
         from (select r.id from queue.jobs r where r.status = 'running' and r.lock_expires_at < clock_timestamp()
                  and (select l.token from queue.chunk_leases l where l.token = r.lease_token) is null -- else its range's lease is what counts
@@ -457,7 +458,7 @@ begin
         from old group by queue;
     end if;
     lost := coalesce(cardinality(ids), 0) + n;
-    has_more := coalesce(cardinality(ranges), 0) = few or coalesce(cardinality(ids), 0) = most;
+    has_more := cardinality(ranges) = few or coalesce(cardinality(ids), 0) = most;
     has_dead := exists (select from queue.jobs where status = 'dlq' and announced_at is null);
 end
 $$;

@@ -84,9 +84,11 @@ begin
         select i.job, i.token, i.outcome, c.code, exists (
             select from queue.attempts t where t.job_id = i.job and t.token = i.token and t.status = i.outcome
                and t.error_code is not distinct from c.code) as is_known
-        from jsonb_to_recordset(results) as i(job uuid, token uuid, outcome text, code text)
+        from (select x.job, x.token, max(x.outcome) as outcome, max(x.code) as code
+              from (select g.*, false as is_judged from jsonb_to_recordset(results) as g(job uuid, token uuid, outcome text, code text)
+                    union all select v.job, v.token, null, null, true from unnest(verdicts) v) x
+              group by x.job, x.token having not bool_or(x.is_judged)) i
         cross join lateral (select case when i.outcome = 'failed' then coalesce(i.code, 'UNKNOWN') end as code) c
-        where not exists (select from unnest(verdicts) v where v.job = i.job and v.token = i.token)
     ), late as (
         insert into queue.late_results (job_id, token, outcome, error_code)
         select r.job, r.token, r.outcome, r.code from refused r where not r.is_known and r.outcome <> 'released'
@@ -111,7 +113,7 @@ begin
     select * into of_ranges from queue.settle_ranges(ranges);
     verdicts := queue.settle(coalesce(results, '[]') || of_ranges.single);
     perform queue.after_end((select array_agg((v.job, v.queue, v.concurrency_key, v.batch_id, v.status)::queue.ending order by v.job)
-                             from unnest(verdicts) v where v.has_moved));
+                             from unnest(verdicts) v where v.has_moved) || queue.needed_of(of_ranges.ends));
     return query
     select v.job, v.token, v.accepted, v.status, v.queue, v.outcome, 1::bigint from unnest(verdicts) v
     union all

@@ -108,7 +108,7 @@ declare
     budget   integer[];
     heads    queue.head[] := queue.chunk_heads();
     best     integer;
-    taken    bigint;
+    cuts     bigint := 0;
     moment   timestamptz;
 begin
     if heads = '{}' then
@@ -117,7 +117,7 @@ begin
     select b.queues, b.left_over into limited, budget from queue.budgets(of_queues, least(jobs, 2147483647)::integer) b;
     best := queue.best_chunk(of_queues, names, patterns, limited, budget, rated);
     moment := clock_timestamp();
-    return query
+    for chunk, lo, n, queue, part in
     with open as materialized (
         select g.*, coalesce(b.budget, jobs) as budget, coalesce(s.part, others) as part
         from unnest(heads) g
@@ -150,21 +150,27 @@ begin
     )
     -- from what was written, not from what was chosen: a range that somebody split since this statement began is locked by us in
     -- its new shape and not found in its old one
-    select * from whole union all select * from parted;
-    get diagnostics taken = row_count;
-    perform queue.advance_chunks(taken = ranges);
+    select * from whole union all select * from parted
+    loop
+        cuts := cuts + (n + part - 1) / part;
+        return next;
+    end loop;
+    perform queue.advance_chunks(cuts >= ranges);
 end
 $$;
 
--- The arguments of a chunk's jobs from `first` on, as an array.
-create function queue.args_of(c queue.chunks, first integer, n integer) returns text
+-- The arguments of n jobs of a chunk from `first` on, as arrays of `part` jobs each.
+create function queue.args_of(c queue.chunks, first integer, n integer, part integer) returns table (lo integer, args text)
 language plpgsql stable as $$
+#variable_conflict use_variable
 begin
-    if n = c.n then
-        return c.args::text;
+    if n = c.n and part >= n then
+        return query select first, c.args::text;
+        return;
     end if;
-    return (select '[' || string_agg(e.value::text, ',' order by e.place) || ']' from json_array_elements(c.args) with ordinality e(value, place)
-            where e.place > first and e.place <= first + n);
+    return query select min(e.place)::integer - 1, '[' || string_agg(e.value::text, ',' order by e.place) || ']'
+                 from json_array_elements(c.args) with ordinality e(value, place)
+                 where e.place > first and e.place <= first + n group by (e.place - 1 - first) / part;
 end
 $$;
 
@@ -182,8 +188,8 @@ begin
         return;
     end if;
     return query
-    with taken as (
-        select t.*, coalesce(p.lease_ms * interval '1 millisecond', lease) as lease
+    with taken as materialized (
+        select t.*, coalesce(p.lease_ms * interval '1 millisecond', lease) as lease, p.timeout_ms
         from queue.take_ranges(queues, types, ranges, jobs, false, paced, most, others) t left join queue.queue_policies p on p.queue = t.queue
     ), leased as (
         insert into queue.chunk_leases (token, chunk, lo, n, queue, worker, started_at, expires_at)
@@ -193,9 +199,10 @@ begin
     ), counted as (
         insert into queue.tally (queue, started) select l.queue, sum(l.n) from leased l group by l.queue
     )
-    select l.chunk, l.token, l.lo, l.n, l.queue, c.job_type, queue.args_of(c, l.lo, l.n), c.max_attempts,
-           (extract(epoch from l.expires_at - l.started_at) * 1000)::bigint, p.timeout_ms::bigint
-    from leased l join queue.chunks c on c.id = l.chunk left join queue.queue_policies p on p.queue = l.queue order by c.run_at, l.chunk, l.lo;
+    select l.chunk, l.token, l.lo, l.n, l.queue, c.job_type, a.args, c.max_attempts,
+           (extract(epoch from l.expires_at - l.started_at) * 1000)::bigint, t.timeout_ms::bigint
+    from taken t join queue.chunks c on c.id = t.chunk cross join lateral queue.args_of(c, t.lo, t.n, t.part) a
+    join leased l on l.chunk = t.chunk and l.lo = a.lo order by c.run_at, l.chunk, l.lo;
 end
 $$;
 
@@ -274,6 +281,14 @@ begin
         end if;
     end loop;
     return moved;
+end
+$$;
+
+-- Has it a row of its own, here or in the archive?
+create function queue.is_row(job uuid) returns boolean
+language plpgsql stable as $$
+begin
+    return exists (select from queue.jobs j where j.id = job) or exists (select from queue.jobs_archive a where a.id = job);
 end
 $$;
 
@@ -498,70 +513,12 @@ create function queue.held_chunks(of_worker text, lease interval)
     returns table (id uuid, token uuid, lo integer, n integer, queue text, job_type text, args text, max_attempts integer, lease_ms bigint,
                    timeout_ms bigint)
 language sql stable as $$
-    select l.chunk, l.token, l.lo, l.n, l.queue, c.job_type, queue.args_of(c, l.lo, l.n), c.max_attempts,
+    select l.chunk, l.token, l.lo, l.n, l.queue, c.job_type, a.args, c.max_attempts,
            coalesce(p.lease_ms, (extract(epoch from lease) * 1000)::bigint), p.timeout_ms::bigint
-    from queue.chunk_leases l join queue.chunks c on c.id = l.chunk left join queue.queue_policies p on p.queue = l.queue
+    from queue.chunk_leases l join queue.chunks c on c.id = l.chunk cross join lateral queue.args_of(c, l.lo, l.n, l.n) a
+    left join queue.queue_policies p on p.queue = l.queue
     where l.worker = of_worker and l.n > 0
 $$;
-
--- ---- partitions ----
-
--- Yesterday, today and the two days to come get theirs, and those that ended more than `keep` ago, with nothing left that waits, runs or has
--- ended since then, are dropped whole. As the owner: the daemon's role may not. It needs the tables for itself for a moment, and everybody would stand in
--- line behind one that waits: it does not wait, the next call tries again.
-create function queue.keep_partitions(keep interval) returns void
-language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '50ms' as $$
-declare
-    today date := (now() at time zone 'UTC')::date;
-    d     date;
-    part  text;
-    since uuid;
-    upto  uuid;
-begin
-    if not pg_try_advisory_xact_lock(7233176823643) then
-        return;
-    end if;
-    for d in select generate_series(today - 1, today + 2, interval '1 day')::date loop
-        foreach part in array array['chunks', 'chunk_attempts'] loop
-            if to_regclass(format('queue.%s_%s', part, to_char(d, 'YYYYMMDD'))) is null then
-                begin
-                    execute format('create table queue.%1$s_%2$s partition of queue.%1$s for values from (%3$L) to (%4$L)', part,
-                                   to_char(d, 'YYYYMMDD'), queue.first_id(d::timestamp at time zone 'UTC'),
-                                   queue.first_id((d + 1)::timestamp at time zone 'UTC'));
-                exception
-                    when check_violation then
-                        null; -- *_rest holds some of that day already: they stay there together
-                    when lock_not_available then
-                        return;
-                end;
-            end if;
-        end loop;
-    end loop;
-    for d in
-        select to_date(right(c.relname, 8), 'YYYYMMDD') from pg_class c join pg_inherits i on i.inhrelid = c.oid
-        where i.inhparent = 'queue.chunks'::regclass and c.relname ~ '_\d{8}$'
-          and (to_date(right(c.relname, 8), 'YYYYMMDD') + 1)::timestamp at time zone 'UTC' < now() - keep
-    loop
-        since := queue.first_id(d::timestamp at time zone 'UTC');
-        upto := queue.first_id((d + 1)::timestamp at time zone 'UTC');
-        if not exists (select from queue.chunk_ready r where r.chunk >= since and r.chunk < upto)
-           and not exists (select from queue.chunk_leases l where l.chunk >= since and l.chunk < upto)
-           and not exists (select from queue.chunk_attempts a where a.chunk >= since and a.chunk < upto and a.finished_at > now() - keep) then
-            begin
-                delete from queue.checkpoints c where c.job_id >= since and c.job_id < upto
-                    and not exists (select from queue.jobs j where j.id = c.job_id);
-                delete from queue.job_progress g where g.job_id >= since and g.job_id < upto
-                    and not exists (select from queue.jobs j where j.id = g.job_id);
-                execute format('drop table queue.chunks_%s', to_char(d, 'YYYYMMDD'));
-                execute format('drop table if exists queue.chunk_attempts_%s', to_char(d, 'YYYYMMDD'));
-            exception when lock_not_available then
-                return;
-            end;
-        end if;
-    end loop;
-end
-$$;
-select queue.keep_partitions('100 years');
 
 revoke all on all functions in schema queue from public;
 revoke all on function depot.enqueue_many(text, text, json, timestamptz, integer, integer), depot.job_at(uuid, integer) from public;

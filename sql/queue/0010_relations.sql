@@ -283,6 +283,20 @@ begin
 end
 $$;
 
+-- Jobs that others wait for, of ranges that have ended.
+create function queue.needed_of(ends queue.range_end[]) returns queue.ending[]
+language plpgsql stable as $$
+begin
+    if cardinality(ends) = 0 or not exists (select from queue.dependencies) then
+        return null;
+    end if;
+    return (select array_agg(distinct (d.needs, e.queue, null, null, 'succeeded')::queue.ending)
+            from unnest(ends) e join queue.chunk_attempts a on a.chunk = e.chunk and a.token = e.token
+            join queue.dependencies d on d.needs >= queue.job_at(e.chunk, a.lo) and d.needs <= queue.job_at(e.chunk, a.lo + a.n - 1)
+            where e.outcome = 'succeeded' and queue.place_of(d.needs) <> all (a.others));
+end
+$$;
+
 -- New dependencies, once: whoever ended the job just before did not see them. Returns how many it looked at.
 create function queue.tend_dependencies(most integer default 1000) returns bigint
 language plpgsql volatile as $$
@@ -299,7 +313,7 @@ begin
                                     order by u) s;
     needed := array(select j.id from (select j.id from queue.jobs j where j.id = any (needed) order by j.id for update skip locked) j
                     union select u from unnest(needed) u where exists (select from queue.jobs_archive a where a.id = u)
-                    -- a job that runs in a range is looked at again: the end of a range tells nobody
+                    -- a job that runs in a range is looked at again: it may end before this commits
                     union select u from unnest(needed) u, queue.chunk_jobs(queue.chunk_of(u), queue.place_of(u), queue.place_of(u), false) c
                     where c.status = 'succeeded');
     select array_agg((j.id, j.queue, j.concurrency_key, null, j.status)::queue.ending) into sure

@@ -88,25 +88,104 @@ begin
 end
 $$;
 
--- The history of jobs that stayed in chunks and were made so long ago: what is kept beside them. null: never.
+-- The history of jobs that stayed in chunks: what was kept beside them so long ago. Of rows it goes with them. null: never.
 create function queue.prune_places(older interval) returns void
 language plpgsql volatile set enable_seqscan = off set jit = off as $$
 declare
     since timestamptz := coalesce((select p.upto from queue.progress p where p.what = 'prune places'), timestamptz 'epoch');
-    first uuid := queue.first_id(since);
-    until uuid := queue.first_id(greatest(now() - older, since));
+    until timestamptz := now() - older;
 begin
-    if until > first then
-        delete from queue.checkpoints c where c.job_id >= first and c.job_id < until and not exists (select from queue.jobs j where j.id = c.job_id);
-        delete from queue.job_progress g where g.job_id >= first and g.job_id < until and not exists (select from queue.jobs j where j.id = g.job_id);
-        delete from queue.late_results r where r.job_id >= first and r.job_id < until and not exists (select from queue.jobs j where j.id = r.job_id);
-        update queue.chunk_attempts a set logs = null where a.chunk >= first and a.chunk < until and a.logs is not null;
-        insert into queue.progress (what, upto) values ('prune places', now() - older) on conflict (what) do update set upto = excluded.upto;
+    if until > since then
+        delete from queue.checkpoints c where c.at >= since and c.at < until and not queue.is_row(c.job_id);
+        delete from queue.job_progress g where g.at >= since and g.at < until and not queue.is_row(g.job_id);
+        delete from queue.late_results r where r.at >= since and r.at < until and not queue.is_row(r.job_id);
+        update queue.chunk_attempts a set logs = null where a.finished_at < until and a.logs is not null;
+        insert into queue.progress (what, upto) values ('prune places', until) on conflict (what) do update set upto = excluded.upto;
     end if;
 end
 $$;
 
--- One piece of both; one daemon at a time. null: another is at it. Jobs that stayed in chunks are not moved: their days go whole, when
+-- ---- partitions ----
+
+-- Partitions of queue.chunks and queue.chunk_attempts with the moments between which their ids were made.
+create function queue.partitions() returns table (parent text, name text, since timestamptz, upto timestamptz)
+language sql stable set search_path = pg_catalog, pg_temp as $$
+    select p.relname, c.relname, queue.id_time((b.bound)[1]::uuid), queue.id_time((b.bound)[2]::uuid)
+    from pg_inherits i join pg_class p on p.oid = i.inhparent join pg_class c on c.oid = i.inhrelid
+    cross join lateral (select regexp_match(pg_get_expr(c.relpartbound, c.oid), $e$FROM \('([^']+)'\) TO \('([^']+)'\)$e$) as bound) b
+    where i.inhparent in ('queue.chunks'::regclass, 'queue.chunk_attempts'::regclass) and b.bound is not null
+$$;
+
+-- Where a partition ends that begins at `since`. A statement that does not know its chunk's id beforehand locks all partitions there are, so
+-- they are to be few: the longer they are kept, the longer each one is.
+create function queue.partition_end(since timestamp, keep interval) returns timestamp
+language sql immutable as $$
+    select case when keep <= interval '60 days' then date_trunc('day', since) + interval '1 day'
+                when keep <= interval '400 days' then date_trunc('week', since) + interval '1 week'
+                else date_trunc('month', since) + interval '1 month' end
+$$;
+
+-- Makes those of a table that are missing from yesterday until the day after tomorrow is over. False: not now.
+create function queue.make_partitions(of_parent text, keep interval) returns boolean
+language plpgsql volatile as $$
+declare
+    today timestamp := date_trunc('day', now() at time zone 'UTC');
+    since timestamp := greatest(today - interval '1 day', (select max(p.upto) at time zone 'UTC' from queue.partitions() p where p.parent = of_parent));
+    upto  timestamp;
+begin
+    while since < today + interval '3 days' loop
+        upto := queue.partition_end(since, keep);
+        begin
+            execute format('create table queue.%1$s_%2$s partition of queue.%1$s for values from (%3$L) to (%4$L)', of_parent,
+                           to_char(since, 'YYYYMMDD'), queue.first_id(since at time zone 'UTC'), queue.first_id(upto at time zone 'UTC'));
+        exception
+            when check_violation then
+                upto := since + interval '1 day'; -- *_rest holds some of that time already: they stay there together
+            when lock_not_available then
+                return false;
+        end;
+        since := upto;
+    end loop;
+    return true;
+end
+$$;
+
+-- Makes partitions ahead, and drops those whole of which all ended more than `keep` ago, with nothing left that waits or runs. As the owner:
+-- the daemon's role may not. It needs the tables for itself for a moment, and everybody would stand in line behind one that waits: it does not
+-- wait, the next call tries again.
+create function queue.keep_partitions(keep interval) returns void
+language plpgsql volatile security definer set search_path = pg_catalog, pg_temp set lock_timeout = '50ms' as $$
+declare
+    old   record;
+    since uuid;
+    upto  uuid;
+begin
+    if not pg_try_advisory_xact_lock(7233176823643) or not queue.make_partitions('chunks', keep)
+       or not queue.make_partitions('chunk_attempts', keep) then
+        return;
+    end if;
+    for old in select * from queue.partitions() p where p.upto < now() - keep order by p.parent desc, p.upto loop -- chunks first
+        since := queue.first_id(old.since);
+        upto := queue.first_id(old.upto);
+        if not exists (select from queue.chunk_ready r where r.chunk >= since and r.chunk < upto)
+           and not exists (select from queue.chunk_leases l where l.chunk >= since and l.chunk < upto)
+           and not exists (select from queue.chunk_attempts a where a.chunk >= since and a.chunk < upto and a.finished_at > now() - keep) then
+            begin
+                delete from queue.checkpoints c where c.job_id >= since and c.job_id < upto and not queue.is_row(c.job_id);
+                delete from queue.job_progress g where g.job_id >= since and g.job_id < upto and not queue.is_row(g.job_id);
+                execute format('drop table queue.%I', old.name);
+            exception when lock_not_available then
+                return;
+            end;
+        end if;
+    end loop;
+end
+$$;
+select queue.keep_partitions('1 day');
+
+-- ---- all of it ----
+
+-- One piece of both; one daemon at a time. null: another is at it. Jobs that stayed in chunks are not moved: their partitions go whole, when
 -- rows would have left the archive, of the queue that keeps longest.
 create function queue.maintain(keep_ms jsonb, history_ms bigint, archive_ms bigint, most integer default 5000, out archived bigint,
                                out pruned bigint)

@@ -69,6 +69,13 @@ def in_c(rig):
     is_(rig.admin("GET", "/jobs/" + again).json()["payload_json"], None, "with its arguments, null too")
 
 
+def long_names(rig):
+    ids = bulk(rig, "names", "hook:" + "\u00e9" * 150, [1], ", null, 0, 1")
+    ok(eventually(20, lambda: rig.admin("GET", "/jobs/" + ids[0]).json()["status"] == "dlq"), "a type of 305 bytes ends as any other, as it is no hook")
+    bulk(rig, "names", "c.echo", [1, 2])
+    ok(eventually(20, lambda: states(rig, "names") == {"dlq": 1, "succeeded": 2}), "and does not keep others from running", states(rig, "names"))
+
+
 def exceptions(rig):
     ids = bulk(rig, "bad", "c.busy", [1, 2, 3], ", null, 0, 1")
     ok(eventually(20, lambda: states(rig, "bad") == {"dlq": 3}), "jobs that fail at their last attempt are dead letters", states(rig, "bad"))
@@ -212,6 +219,7 @@ with Rig() as r:
     r.write_script("handlers/even.lua", LUA)
     r.start()
     in_c(r)
+    long_names(r)
     exceptions(r)
     producers(r)
     canceled_together(r)

@@ -266,6 +266,91 @@ static void what_ended_late_stays_as_long(void)
     is_str(ask("select count(*) from queue.chunks"), "0", "then it goes with its day");
 }
 
+static const char partitions[] = "select count(*) || ' ' || (max(upto) >= now() + interval '2 days') || ' ' || (min(since) <= now() - interval '1 day')"
+                                 " || ' ' || coalesce(bool_and(upto - since = interval '1 day'), true) from queue.partitions() where parent = 'chunks'";
+
+static void partitions_are_few(void)
+{
+    clean();
+    is_str(ask("select string_agg(queue.partition_end('2026-11-27', k)::date::text, ' ' order by k) from unnest('{7 days,200 days,1000 years}'::interval[]) k"),
+           "2026-11-28 2026-11-30 2026-12-01", "a partition ends with its day, week or month, by how long it is kept");
+    is_str(ask("select array_agg(p order by p) = array(select p.name::text from queue.partitions() p order by 1) from"
+               " (select c.relname::text as p from pg_class c join pg_inherits i on i.inhrelid = c.oid where c.relname ~ '^chunk.*\\d{8}$') c"), "t",
+           "all are known by their bounds");
+    pgt_do("do $$ declare p text; begin for p in select name from queue.partitions() loop execute 'drop table queue.' || p; end loop; end $$");
+    (void)ask("select queue.keep_partitions('7 days')");
+    is_str(ask(partitions), "4 true true true", "days are made ahead");
+    (void)ask("select queue.keep_partitions('1000 years')");
+    is_str(ask(partitions), "4 true true true", "and not twice");
+    pgt_do("do $$ declare p text; begin for p in select name from queue.partitions() loop execute 'drop table queue.' || p; end loop; end $$");
+    (void)ask("select queue.keep_partitions('1000 years')");
+    is_str(ask("select count(*) <= 2 and max(upto) >= now() + interval '2 days' from queue.partitions() where parent = 'chunk_attempts'"), "t",
+           "or one or two months");
+    (void)ask("select queue.enqueue_chunks('q', 's', '[1]')");
+    is_str(ask("select count(*) from queue.chunks_rest"), "0", "where what is made now has its place");
+}
+
+static void parts_have_their_own_arguments(void)
+{
+    static const char parts[] = "select string_agg(lo || ' ' || n || ' ' || args, ' ' order by lo) from queue.claim_chunks('w', null, '{s}', 8, 1000, '10 s',"
+                                " '{}', '{}', %d)";
+
+    clean();
+    (void)ask("select queue.enqueue_chunks('q', 's', '[1, null, \"a\", {\"b\": 2}, 5]')");
+    is_str(ask(depot_strf(pgt_arena, parts, 2)), "0 2 [1,null] 2 2 [\"a\",{\"b\": 2}] 4 1 [5]", "a range that is cut has the arguments of its jobs alone");
+    (void)ask("select queue.enqueue_chunks('q', 's', '[1, 2]')");
+    is_str(ask(depot_strf(pgt_arena, parts, 2)), "0 2 [1, 2]", "a whole one all of them");
+    is_str(ask("select string_agg(lo || ' ' || args, ' ' order by id, lo) from queue.held_chunks('w', '10 s')"),
+           "0 [1,null] 2 [\"a\",{\"b\": 2}] 4 [5] 0 [1, 2]", "also when they are asked for again");
+}
+
+static void who_waits_for_a_job_of_a_range_is_told_at_its_end(void)
+{
+    clean();
+    (void)ask("select queue.enqueue_chunks('q', 's', '[1, 2, 3]')");
+    (void)ask("select count(*) from queue.claim_chunks('w', null, '{s}', 8, 1000, '10 s')");
+    (void)ask("select queue.enqueue('q', 't', options => jsonb_build_object('after', array[queue.job_at(chunk, 1)])) from queue.chunk_leases");
+    (void)ask("select queue.enqueue('q', 't', options => jsonb_build_object('after', array[queue.job_at(chunk, 2)])) from queue.chunk_leases");
+    is_str(ask("select string_agg(waits_for::text, ' ') from queue.jobs"), "1 1", "jobs wait for others that run in a range");
+    (void)ask("select queue.finish(null, (select jsonb_build_array(jsonb_build_object('token', token, 'chunk', chunk, 'busy_us', 1, 'released',"
+              " '[{\"lo\": 2, \"n\": 1}]'::jsonb)) from queue.chunk_leases))");
+    is_str(ask("select string_agg(waits_for::text, ' ' order by id) from queue.jobs"), "0 1",
+           "until these have succeeded, which one that was given back has not");
+}
+
+static void a_late_result_beside_good_ones_is_refused(void)
+{
+    clean();
+    (void)ask("select count(queue.enqueue('q', 's')) from generate_series(1, 3)");
+    (void)ask("select count(*) from queue.claim('w', null, '{s}', 3, '10 s')");
+    is_str(ask("select string_agg(accepted::text, ' ' order by accepted) from queue.finish((select jsonb_agg(jsonb_build_object('job', id, 'token',"
+               " case when n = 1 then gen_random_uuid() else lease_token end, 'outcome', 'succeeded')) from (select *, row_number() over () as n"
+               " from queue.jobs) j))"), "false true true", "a late result beside good ones is refused alone");
+    is_str(ask("select count(*) from queue.late_results r join queue.jobs j on j.id = r.job_id where j.status = 'running'"), "1", "and recorded");
+}
+
+static void what_is_kept_beside_jobs_goes_with_its_time(void)
+{
+    clean();
+    pgt_do("truncate queue.checkpoints, queue.jobs_archive; delete from queue.progress");
+    (void)ask("insert into queue.chunks (id, queue, job_type, n, args, run_at, priority, max_attempts) values "
+              "(queue.chunk_of(queue.id_at(now() - interval '9 days')), 'q', 's', 1, '[1]', now(), 0, 1)");
+    (void)ask("insert into queue.chunk_attempts (chunk, lo, n, token, worker, started_at, finished_at, logs) "
+              "select id, 0, 1, queue.new_id(), 'w', now(), now(), '{\"0\": []}' from queue.chunks");
+    (void)ask("insert into queue.checkpoints (job_id, name, value, token, at) select id, 'new', '1', id, now() from queue.chunks");
+    (void)ask("insert into queue.checkpoints (job_id, name, value, token, at) select id, 'old', '1', id, now() - interval '8 days' from queue.chunks");
+    (void)ask("select queue.enqueue('q', 's')");
+    (void)ask("insert into queue.checkpoints (job_id, name, value, token, at) select id, 'row', '1', id, now() - interval '8 days' from queue.jobs");
+    (void)ask("update queue.jobs set status = 'succeeded', updated_at = now() - interval '8 days'");
+    (void)ask("select queue.archive('{\"succeeded\": 0}')");
+    (void)ask("select queue.prune_places('7 days')");
+    is_str(ask("select string_agg(c.name, ' ' order by c.name) || ' ' || count(a.logs) from queue.checkpoints c left join queue.chunk_attempts a"
+               " on a.chunk = c.job_id"), "new row 1", "what is new stays, however old its job is, and what a row of the archive has");
+    (void)ask("update queue.chunk_attempts set finished_at = now() - interval '8 days'");
+    (void)ask("select queue.prune_places('6 days')");
+    is_str(ask("select count(logs) from queue.chunk_attempts"), "0", "log lines go in their time");
+}
+
 int main(void)
 {
     pgt_begin();
@@ -286,6 +371,11 @@ int main(void)
     run(a_bulk_replay_comes_to_what_succeeded_in_chunks);
     run(a_throttled_queue_of_chunks_says_so);
     run(what_ended_late_stays_as_long);
+    run(partitions_are_few);
+    run(parts_have_their_own_arguments);
+    run(who_waits_for_a_job_of_a_range_is_told_at_its_end);
+    run(a_late_result_beside_good_ones_is_refused);
+    run(what_is_kept_beside_jobs_goes_with_its_time);
     pgt_end();
     return done();
 }
