@@ -111,7 +111,7 @@ static void lose(const worker_proc *w, const ticket *t, int64_t now)
 
     if (t->canceled) {
         (void)DEPOT_FAIL(&res.err, CANCELED, "%s was canceled", t->label);
-    } else if (now >= t->deadline_ms) {
+    } else if (now >= (t->n == 1 ? t->started_ms + t->timeout_ms : t->deadline_ms)) { /* of a range of one: as of a run */
         (void)DEPOT_FAIL(&res.err, TIMEOUT, "%s did not stop at its deadline; its worker (process %d) was killed",
                          t->label, (int)w->pid);
     } else {

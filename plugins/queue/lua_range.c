@@ -5,11 +5,11 @@
 
 /* ---- what has become of it ---- */
 
-/* Nobody knows what the worker did before it died. Cut off by a shutdown, none is charged. */
+/* Nobody knows what the worker did before it died, unless it had one job alone. Cut off by a shutdown, none is charged. */
 static void set_lost(queue *q, job *j, const depot_err *err, const char *logs)
 {
     DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-    bool is_lost = err->code == DEPOT_E_WORKER_LOST || err->code == DEPOT_E_TIMEOUT || err->code == DEPOT_E_CANCELED;
+    bool is_lost = err->code == DEPOT_E_WORKER_LOST || (err->code == DEPOT_E_TIMEOUT && j->n > 1) || err->code == DEPOT_E_CANCELED;
 
     if (!is_lost || queue_is_draining(q)) {
         range_set_failed(j, err, queue_is_draining(q));
