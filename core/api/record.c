@@ -96,14 +96,21 @@ static void show_args(depot_buf *out, const depot_req *req)
     }
 }
 
-/* What a row says besides who, what and on what: a JSON object. err: NULL if the request was granted. */
-static void write_detail(depot_buf *out, const depot_req *req, int status, const depot_err *err)
+/* Where a request came from and what it asked for: members of a JSON object. */
+static void write_asked(depot_buf *out, const depot_req *req)
 {
-    depot_buf_addf(out, "{\"status\":%d,\"listen\":\"%s\",\"peer\":\"", status, req->listen);
+    depot_buf_addf(out, "\"listen\":\"%s\",\"peer\":\"", req->listen);
     (void)text_add_escaped(out, req->peer, strlen(req->peer), SIZE_MAX); /* without a limit all of it is used */
     depot_buf_adds(out, "\",\"args\":{");
     show_args(out, req);
     depot_buf_adds(out, "}");
+}
+
+/* What a row says besides who, what and on what: a JSON object. err: NULL if the request was granted. */
+static void write_detail(depot_buf *out, const depot_req *req, int status, const depot_err *err)
+{
+    depot_buf_addf(out, "{\"status\":%d,", status);
+    write_asked(out, req);
     if (err != NULL) {
         depot_buf_addf(out, ",\"error\":\"%s\"", depot_err_id(err));
     }
@@ -144,19 +151,51 @@ static void audit(depot_req *req, int status, const depot_err *err)
     }
 }
 
-depot_stmt depot_audit_stmt(depot_arena *arena, const depot_audit *rows, size_t n)
+/* Granted alike: one row may tell of both. */
+static bool is_alike(const depot_audit *a, const depot_audit *b)
 {
-    DEPOT_AUTO(depot_buf_free) depot_buf all = { 0 }, detail = { 0 };
-    depot_val                           *vals = depot_alloc(arena, sizeof(*vals));
+    return a->err == NULL && b->err == NULL && a->status == b->status && a->req->match.entry == b->req->match.entry &&
+           strcmp(a->req->who.actor, b->req->who.actor) == 0 && strcmp(a->req->target.path, b->req->target.path) == 0;
+}
+
+/* The row of rows[0] and of all behind it that are like it and have none yet. */
+static void describe_alike(depot_buf *out, const depot_audit *rows, bool *has_row, size_t n)
+{
+    DEPOT_AUTO(depot_buf_free) depot_buf detail = { 0 }, asked = { 0 };
+    const depot_req                     *req = rows[0].req;
     char                                 action[ACTION_SIZE];
+    size_t                               alike = 0;
 
     for (size_t i = 0; i < n; i++) {
-        const depot_req *req = rows[i].req;
-        detail.len = 0;
-        write_detail(&detail, req, rows[i].err != NULL ? depot_err_http(rows[i].err) : rows[i].status, rows[i].err);
-        name_action(req, action);
-        depot_buf_adds(&all, i == 0 ? "[" : ",");
-        audit_describe(&all, req->who.actor, action, req->target.path, detail.data, req->id);
+        if (i > 0 && (has_row[i] || !is_alike(&rows[0], &rows[i]))) {
+            continue;
+        }
+        has_row[i] = true;
+        depot_buf_addf(&asked, "%s{\"request_id\":\"%s\",", alike++ == 0 ? "" : ",", rows[i].req->id);
+        write_asked(&asked, rows[i].req);
+        depot_buf_adds(&asked, "}");
+    }
+    if (alike > 1) {
+        depot_buf_addf(&detail, "{\"status\":%d,\"requests\":[%s]}", rows[0].status, asked.data);
+    } else {
+        write_detail(&detail, req, rows[0].err != NULL ? depot_err_http(rows[0].err) : rows[0].status, rows[0].err);
+    }
+    name_action(req, action);
+    audit_describe(out, req->who.actor, action, req->target.path, detail.data, alike > 1 ? NULL : req->id);
+}
+
+depot_stmt depot_audit_stmt(depot_arena *arena, const depot_audit *rows, size_t n)
+{
+    DEPOT_AUTO(depot_buf_free) depot_buf all = { 0 };
+    depot_val                           *vals = depot_alloc(arena, sizeof(*vals));
+    bool                                *has_row = depot_alloc(arena, (n + 1) * sizeof(*has_row));
+
+    memset(has_row, 0, (n + 1) * sizeof(*has_row));
+    for (size_t i = 0; i < n; i++) {
+        if (!has_row[i]) {
+            depot_buf_adds(&all, i == 0 ? "[" : ",");
+            describe_alike(&all, rows + i, has_row + i, n - i);
+        }
     }
     depot_buf_adds(&all, n == 0 ? "[]" : "]");
     *vals = DEPOT_TEXT(depot_strndup(arena, all.data, all.len));

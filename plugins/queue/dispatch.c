@@ -33,9 +33,9 @@ static const char held_sql[] = "select id, token, queue, job_type, args, attempt
 /* ---- how much there is room for ---- */
 
 /* Schedules and hooks run in the same workers: jobs leave them a sixteenth. */
-static int64_t script_room(queue *q)
+int64_t queue_script_room(queue *q)
 {
-    int64_t capacity = depot_now_ms() < q->lua_pause_ms ? 0 : depot_script_capacity(q->ctx);
+    int64_t capacity = depot_now_ms() < atomic_load(&q->lua_pause_ms) ? 0 : depot_script_capacity(q->ctx);
 
     pthread_mutex_lock(&q->lock);
     int64_t running = q->in_scripts;
@@ -66,7 +66,7 @@ static int64_t count_places(const job_list *list)
 static wish wanted(queue *q)
 {
     const queue_options *o = depot_options(q->ctx);
-    int64_t              lua = script_room(q);
+    int64_t              lua = queue_script_room(q);
     wish                 w = { 0 };
 
     pthread_mutex_lock(&q->lock);
@@ -128,7 +128,9 @@ static void not_begun(queue *q, job *j, const depot_err *err)
 
     if (no_room || err->code == DEPOT_E_UNKNOWN_TYPE || err->code == DEPOT_E_NOT_FOUND) {
         job_set_released(j);
-        q->lua_pause_ms = j->is_lua ? depot_now_ms() + LUA_PAUSE_MS : q->lua_pause_ms;
+        if (j->is_lua) {
+            atomic_store(&q->lua_pause_ms, depot_now_ms() + LUA_PAUSE_MS);
+        }
     } else {
         job_set_failed(j, err, false);
     }
@@ -138,7 +140,7 @@ static void not_begun(queue *q, job *j, const depot_err *err)
 static void start_jobs(queue *q)
 {
     for (int is_lua = 0; is_lua < 2; is_lua++) {
-        while (!is_lua || script_room(q) > 0) {
+        while (!is_lua || queue_script_room(q) > 0) {
             job      *j = next_waiting(q, is_lua);
             depot_err err = { 0 };
             if (j == NULL) {
@@ -165,23 +167,50 @@ static bool is_held(queue *q, const char *token)
     return false;
 }
 
-/* What came of a question that may not have been asked. took: how many of each kind [is_lua]. */
+/* took: how many of each kind [is_lua]. */
+static void take_one(queue *q, job *j, bool may_be_known, int64_t took[2])
+{
+    bool is_ours = types_assign(q, j);
+
+    if (!is_ours) {
+        job_set_released(j);
+    }
+    pthread_mutex_lock(&q->lock);
+    if (may_be_known && is_held(q, j->token)) {
+        job_free(j);
+    } else {
+        took[is_ours && j->is_lua]++;
+        job_push(is_ours ? &q->waiting[j->is_lua] : &q->ended, j);
+    }
+    pthread_mutex_unlock(&q->lock);
+}
+
+/* What came of a question that may not have been asked. */
 static void take_in(queue *q, const depot_rows *rows, bool is_range, bool may_be_known, int64_t took[2])
 {
     for (size_t i = 0; rows != NULL && i < depot_rows_count(rows); i++) {
-        job *j = job_new(rows, i, is_range);
-        bool is_ours = types_assign(q, j);
-        if (!is_ours) {
-            job_set_released(j);
-        }
-        pthread_mutex_lock(&q->lock);
-        if (may_be_known && is_held(q, j->token)) {
-            job_free(j);
-        } else {
-            took[is_ours && j->is_lua]++;
-            job_push(is_ours ? &q->waiting[j->is_lua] : &q->ended, j);
-        }
-        pthread_mutex_unlock(&q->lock);
+        take_one(q, job_new(rows, i, is_range), may_be_known, took);
+    }
+}
+
+static job *next_offered(queue *q)
+{
+    pthread_mutex_lock(&q->lock);
+    job *j = q->offered.first;
+    if (j != NULL) {
+        job_take(&q->offered, j);
+    }
+    pthread_mutex_unlock(&q->lock);
+    return j;
+}
+
+/* Such a lease may have been adopted before it came here. */
+static void take_offered(queue *q)
+{
+    int64_t took[2] = { 0 };
+
+    for (job *j; (j = next_offered(q)) != NULL;) {
+        take_one(q, j, true, took);
     }
 }
 
@@ -324,6 +353,8 @@ static bool may_linger(queue *q)
 
 static bool step(queue *q, bool *out_again, depot_err *err)
 {
+    q->is_unsure = atomic_exchange(&q->must_adopt, false) || q->is_unsure;
+    take_offered(q);
     give_back_waiting(q);
     if (((atomic_load(&q->stale_types) || atomic_load(&q->must_introduce)) && !types_refresh(q, err)) ||
         !care_heartbeat(q, err) || !tend_cancel(q, err) || (q->is_unsure && !adopt(q, err))) {
@@ -353,8 +384,9 @@ static int64_t pause_of(queue *q, bool again)
 
 bool queue_leave(queue *q, depot_err *err)
 {
-    bool ok = !q->is_unsure || adopt(q, err);
+    bool ok = !(atomic_exchange(&q->must_adopt, false) || q->is_unsure) || adopt(q, err);
 
+    take_offered(q);
     give_back_waiting(q);
     return ok;
 }

@@ -1,5 +1,6 @@
-/* gather.c - POST /jobs: requests that come while a commit is under way share the next one. One loop takes what has come, carries it
- * out in one transaction together with its rows of the audit log, and answers. Who comes alone waits for nobody. */
+/* gather.c - POST /jobs: requests that come while a commit is under way share the next one. One loop takes what has come and carries it
+ * out in one transaction together with its rows of the audit log; another one answers, while the next transaction is under way. Who comes
+ * alone waits for nobody. */
 #include <stdio.h>
 #include <string.h>
 
@@ -25,17 +26,21 @@ typedef struct arrival {
     char              id[ID_SIZE];
 } arrival;
 
+/* Requests that share a transaction, in an arena of theirs. */
+typedef struct group {
+    struct group *next;
+    depot_arena  *arena;
+    arrival      *all[GROUP_MAX];
+    size_t        n;
+} group;
+
 static struct {
     pthread_mutex_t lock; /* guards the rest */
     arrival        *first, *last;
-    depot_loop     *loop; /* NULL: none is taken */
+    group          *first_settled, *last_settled; /* to be answered */
+    depot_loop     *loop;                         /* NULL: none is taken */
+    depot_loop     *answers;
 } line = { .lock = PTHREAD_MUTEX_INITIALIZER };
-
-typedef struct group {
-    depot_arena *arena;
-    arrival     *all[GROUP_MAX];
-    size_t       n;
-} group;
 
 /* ---- coming: on the connection's thread, which must not wait ---- */
 
@@ -83,10 +88,16 @@ bool route_add_job(depot_ctx *ctx, depot_req *req, depot_err *err)
 
 /* ---- carrying out: on the loop ---- */
 
-static void take(group *g)
+/* NULL: nothing has come. */
+static group *take(void)
 {
-    size_t bytes = 0;
+    depot_arena *arena = depot_arena_new();
+    group       *g = depot_alloc(arena, sizeof(*g));
+    size_t       bytes = 0;
 
+    g->next = NULL;
+    g->arena = arena;
+    g->n = 0;
     pthread_mutex_lock(&line.lock);
     while (line.first != NULL && g->n < GROUP_MAX && bytes < GROUP_BYTES) {
         arrival *a = line.first;
@@ -95,6 +106,11 @@ static void take(group *g)
         g->all[g->n++] = a;
     }
     pthread_mutex_unlock(&line.lock);
+    if (g->n == 0) {
+        depot_arena_free(arena);
+        return NULL;
+    }
+    return g;
 }
 
 static void refuse(group *g, arrival *a, const depot_err *err)
@@ -282,11 +298,11 @@ static size_t describe_rest(group *g, group_sql *s, depot_stmt *stmts)
 static const char make_chunk_sql[] = "select (queue.enqueue_chunks($1, $2, $3, $4, $5, $6, $7, $8, $9))[1] as id";
 static const char make_rows_sql[] = "select id from unnest(queue.enqueue_many($1, $2)) id";
 
-/* All in one round trip, as if nothing could be refused. */
-static bool make_all(depot_db *db, group *g, group_sql *s, depot_err *err)
+/* All in one round trip, as if nothing could be refused. first: leases them, too; NULL: nobody waits for them. */
+static bool make_all(depot_db *db, group *g, group_sql *s, const handoff *first, const depot_rows **out_leased, depot_err *err)
 {
-    depot_stmt  stmts[CHUNKS_MAX + 3];
-    depot_rows *rows[CHUNKS_MAX + 3] = { NULL };
+    depot_stmt  stmts[CHUNKS_MAX + 4];
+    depot_rows *rows[CHUNKS_MAX + 4] = { NULL };
     size_t      n = 0;
 
     for (size_t i = 0; i < s->n_chunks; i++) {
@@ -295,10 +311,15 @@ static bool make_all(depot_db *db, group *g, group_sql *s, depot_err *err)
     if (s->n_made > 0) {
         stmts[n++] = (depot_stmt){ make_rows_sql, s->rows, DEPOT_N(s->rows) };
     }
+    size_t leased = n;
+    if (first != NULL) {
+        stmts[n++] = first->stmt;
+    }
     n += describe_rest(g, s, stmts + n);
     if (!depot_db_batch(db, g->arena, stmts, n, rows, err)) {
         return false;
     }
+    *out_leased = first != NULL ? rows[leased] : NULL;
     for (size_t i = 0; i < s->n_chunks; i++) {
         for (size_t place = 0; place < s->chunks[i].n; place++) {
             depot_range_id(depot_text(rows[i], 0, "id"), (int64_t)place, s->chunks[i].made[place]->id);
@@ -324,8 +345,8 @@ static void refuse_by(group *g, arrival *a, const depot_rows *rows, size_t row)
     refuse(g, a, &refusal);
 }
 
-/* Each for itself, in one transaction: the database refuses one of them. */
-static bool make_each(depot_db *db, group *g, group_sql *s, depot_err *err)
+/* Each for itself, in one transaction: the database refuses one of them. *out_refused: how many. */
+static bool make_each(depot_db *db, group *g, group_sql *s, size_t *out_refused, depot_err *err)
 {
     DEPOT_AUTO(depot_buf_free) depot_buf all = { 0 };
     arrival    *asked[GROUP_MAX];
@@ -347,6 +368,7 @@ static bool make_each(depot_db *db, group *g, group_sql *s, depot_err *err)
     for (size_t i = 0; i < n; i++) {
         if (depot_is_null(rows, i, "id")) {
             refuse_by(g, asked[i], rows, i);
+            (*out_refused)++;
         } else {
             (void)snprintf(asked[i]->id, ID_SIZE, "%s", depot_text(rows, i, "id"));
         }
@@ -359,11 +381,24 @@ static bool carry_out(queue *q, group *g, depot_err *err)
     DEPOT_AUTO(depot_db_close) depot_db       *db = NULL;
     DEPOT_AUTO(group_sql_drop) group_sql       s = { .n_made = 0 };
 
+    handoff           first;
+    const depot_rows *leased = NULL;
     describe(q, g, &s);
-    bool ok = depot_db_open(q->ctx, &db, err) && make_all(db, g, &s, err);
+    bool hands = s.n_chunks == 1 && s.n_made == 0 && handoff_prepare(q, g->arena, s.chunks[0].head->type, s.chunks[0].n, &first);
+    bool ok = depot_db_open(q->ctx, &db, err) && make_all(db, g, &s, hands ? &first : NULL, &leased, err);
+    if (ok && hands) {
+        handoff_done(q, leased);
+    } else if (hands) {
+        handoff_failed(q);
+    }
     if (!ok && err->code == DEPOT_E_DB && s.n_made + s.n_chunks > 0) {
+        const depot_err why = *err;
+        size_t          refused = 0;
         *err = (depot_err){ 0 };
-        ok = make_each(db, g, &s, err);
+        ok = make_each(db, g, &s, &refused, err);
+        if (ok && refused == 0) { /* no job was to blame */
+            depot_log_err(q->ctx, DEPOT_LOG_WARN, "queue.group_failed", &why);
+        }
     }
     if (ok) {
         depot_audit_written(s.audits, g->n);
@@ -381,13 +416,70 @@ static bool has_work(queue *q, const group *g)
         if (type == NULL || (seen != NULL && strcmp(seen, type) == 0)) {
             continue;
         }
-        if (types_is_served(q, g->arena, type)) {
+        if (types_kind(q, g->arena, type) >= 0) {
             return true;
         }
         seen = type;
     }
     return false;
 }
+
+/* ---- answering ---- */
+
+static void answer_all(group *g)
+{
+    for (size_t i = 0; i < g->n; i++) {
+        (void)depot_req_resume(g->all[i]->req, answer, g->all[i]); /* false: too late, the core has answered */
+    }
+    depot_arena_free(g->arena);
+}
+
+/* By the other loop, if there are more to be carried out meanwhile. */
+static void pass_on(group *g)
+{
+    pthread_mutex_lock(&line.lock);
+    bool more = line.first != NULL && line.answers != NULL, first = line.first_settled == NULL;
+    if (more) {
+        *(first ? &line.first_settled : &line.last_settled->next) = g;
+        line.last_settled = g;
+    }
+    if (more && first) {
+        depot_loop_wake(line.answers);
+    }
+    pthread_mutex_unlock(&line.lock);
+    if (!more) {
+        answer_all(g);
+    }
+}
+
+static group *next_settled(void)
+{
+    pthread_mutex_lock(&line.lock);
+    group *g = line.first_settled;
+    if (g != NULL) {
+        line.first_settled = g->next;
+    }
+    pthread_mutex_unlock(&line.lock);
+    return g;
+}
+
+static bool answer_settled(depot_ctx *ctx, depot_loop *loop, void *arg, depot_err *err)
+{
+    bool go_on = true;
+
+    (void)ctx;
+    (void)arg;
+    (void)err;
+    while (go_on) {
+        go_on = depot_loop_wait(loop, INT64_MAX);
+        for (group *g; (g = next_settled()) != NULL;) {
+            answer_all(g);
+        }
+    }
+    return true;
+}
+
+/* ---- the loop ---- */
 
 static void settle(queue *q, group *g)
 {
@@ -408,10 +500,8 @@ static void settle(queue *q, group *g)
     if (has_work(q, g)) {
         queue_wake();
     }
-    for (size_t i = 0; i < g->n; i++) {
-        (void)depot_req_resume(g->all[i]->req, answer, g->all[i]); /* false: too late, the core has answered */
-    }
     depot_count(q->ctx, "depot_queue_groups_total", NULL, 1);
+    pass_on(g);
 }
 
 static bool gather(depot_ctx *ctx, depot_loop *loop, void *arg, depot_err *err)
@@ -422,14 +512,8 @@ static bool gather(depot_ctx *ctx, depot_loop *loop, void *arg, depot_err *err)
     (void)err; /* a database that is away is the requests' affair: nothing ends this loop but its stop */
     while (go_on) {
         go_on = depot_loop_wait(loop, INT64_MAX);
-        for (bool more = true; more;) {
-            DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
-            group g = { .arena = arena };
-            take(&g);
-            more = g.n > 0;
-            if (more) {
-                settle(arg, &g);
-            }
+        for (group *g; (g = take()) != NULL;) {
+            settle(arg, g);
         }
     }
     return true;
@@ -438,6 +522,7 @@ static bool gather(depot_ctx *ctx, depot_loop *loop, void *arg, depot_err *err)
 void gather_start(queue *q)
 {
     pthread_mutex_lock(&line.lock);
+    line.answers = depot_loop_start(q->ctx, "queue.answer", answer_settled, q);
     line.loop = depot_loop_start(q->ctx, "queue.gather", gather, q);
     pthread_mutex_unlock(&line.lock);
 }
@@ -445,10 +530,15 @@ void gather_start(queue *q)
 void gather_stop(void)
 {
     pthread_mutex_lock(&line.lock);
-    depot_loop *loop = line.loop;
+    depot_loop *loop = line.loop, *answers = line.answers;
     line.loop = NULL;
     pthread_mutex_unlock(&line.lock);
-    if (loop != NULL) {
-        depot_loop_stop(loop);
+    if (loop == NULL) {
+        return;
     }
+    depot_loop_stop(loop); /* what is left it passes on */
+    pthread_mutex_lock(&line.lock);
+    line.answers = NULL;
+    pthread_mutex_unlock(&line.lock);
+    depot_loop_stop(answers);
 }

@@ -14,6 +14,7 @@ enum {
     CHUNK_JOBS = 1024, /* a chunk has at most as many */
     RANGE_US = 100000, /* after which the rest of a range of a C handler is given back */
     FIRST_JOBS = 8,    /* in a range of a job type of which nothing is known */
+    HANDOFF_JOBS = 4,  /* of one transaction, at most, that it leases at once */
     RANGES_AHEAD = 8,  /* times as many ranges of chunks as may run, at most; taken when half of them are done */
     PACES_MAX = 128
 };
@@ -113,6 +114,7 @@ typedef struct queue {
     served          served[SERVED_MAX];
     size_t          n_served;
     job_list        waiting[2], running[2]; /* [is_lua] */
+    job_list        offered;                /* ranges that handoff.c has leased, for the dispatcher to take in */
     job_list        ended;                  /* have a result that is not written yet */
     int64_t         in_scripts;             /* the room of all that run there */
     bool            draining, drained;      /* take no more; all that waited is among ended */
@@ -120,16 +122,17 @@ typedef struct queue {
     atomic_bool     must_introduce;         /* the database must be told, changed or not */
     atomic_bool     announcing;
     atomic_bool     maintaining;
+    atomic_bool     must_adopt;  /* a claim of handoff.c may have brought leases that nobody knows of */
+    _Atomic int64_t lua_pause_ms; /* no scripts until then: the workers refused one */
     atomic_bool     must_cancel; /* somebody cancels a job that runs, perhaps here */
 
-    /* the dispatcher's own */
+    /* the dispatcher's own; it changes types under the lock, under which others read them */
     types   types;
     bool    is_unsure;    /* a claim's answer was lost: there may be leases of ours that we do not know */
     int64_t reap_ms;      /* when to reap next */
     int64_t touch_ms, back_ms; /* last contact with the database; the first one since it was broken */
     int64_t cancel_ms;    /* when to look next for jobs that are to end */
     int64_t maintain_ms;  /* when to archive next */
-    int64_t lua_pause_ms; /* no scripts until then: the workers refused one */
     pace    paces[PACES_MAX];
     size_t  n_paces;
     int64_t range_us[2];  /* [is_lua] that ranges took of late: RANGE_US where nothing is known */
@@ -201,6 +204,16 @@ void gather_start(queue *q);
 void gather_stop(void); /* what has come is answered */
 bool route_add_job(depot_ctx *ctx, depot_req *req, depot_err *err);
 
+/* handoff.c: for gather.c */
+typedef struct handoff {
+    depot_val  vals[5];
+    depot_stmt stmt;
+} handoff;
+/* The statement that leases as many jobs of the type's kind as the transaction makes of that type. false: there is none, as nobody here is idle. */
+bool handoff_prepare(queue *q, depot_arena *arena, const char *type, size_t n, handoff *out);
+void handoff_done(queue *q, const depot_rows *rows); /* its transaction is committed */
+void handoff_failed(queue *q);                       /* perhaps it is not */
+
 void queue_wake(void); /* any thread */
 bool queue_is_draining(queue *q);
 
@@ -208,12 +221,13 @@ bool queue_is_draining(queue *q);
 bool queue_dispatch(depot_ctx *ctx, depot_loop *loop, void *arg, depot_err *err);
 /* After its end, which may have cut off a claim that the database has made: that is found, and goes back with the rest. */
 bool queue_leave(queue *q, depot_err *err) DEPOT_MUST_USE;
+int64_t queue_script_room(queue *q); /* how many more scripts may run; any thread */
 
 /* types.c: what is served here */
 bool types_serve(const char *type_glob, depot_job_fn fn, void *arg, depot_err *err);
 /* Looks at what is served now and tells the database if it has changed, or if it must be told anyway. */
 bool types_refresh(queue *q, depot_err *err) DEPOT_MUST_USE;
-bool types_is_served(queue *q, depot_arena *arena, const char *type); /* any thread */
+int types_kind(queue *q, depot_arena *arena, const char *type); /* 0: C code serves it, 1: a script, -1: nobody here; any thread */
 /* Whose work it is: sets is_lua, handler, timeout_ms. false: nobody's any more. */
 bool types_assign(queue *q, job *j);
 

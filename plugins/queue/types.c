@@ -140,8 +140,11 @@ bool types_refresh(queue *q, depot_err *err)
         depot_arena_free(now.arena);
         return false;
     }
-    depot_arena_free(q->types.arena);
+    depot_arena *before = q->types.arena;
+    pthread_mutex_lock(&q->lock);
     q->types = now;
+    pthread_mutex_unlock(&q->lock);
+    depot_arena_free(before);
     return true;
 }
 
@@ -174,9 +177,9 @@ bool types_assign(queue *q, job *j)
     return false;
 }
 
-bool types_is_served(queue *q, depot_arena *arena, const char *type)
+int types_kind(queue *q, depot_arena *arena, const char *type)
 {
     depot_handler row;
 
-    return served_of(q, type) != NULL || depot_handler_find(q->ctx, arena, type, &row);
+    return served_of(q, type) != NULL ? 0 : depot_handler_find(q->ctx, arena, type, &row) ? 1 : -1;
 }

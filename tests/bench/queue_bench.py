@@ -119,14 +119,15 @@ def start_delay(lab):
         finally:
             contestant.close()
 
-    ours = [Depotd(lab, "depotd-c", "c.delay"), Depotd(lab, "depotd-lua", "lua.delay")]
+    ours = [Depotd(lab, "depotd-c", "c.delay"), Depotd(lab, "depotd-lua", "lua.delay"), Depotd(lab, "depotd-c-post", "c.delay", by_post=True),
+            Depotd(lab, "depotd-lua-post", "lua.delay", by_post=True)]
     theirs = [Graphile(lab, "default", 1), Graphile(lab, "batch", 1), Boss(lab, notify=True)]
     runs = taking_turns(ours + theirs, delays)
     for name, share in (("p50", 0.5), ("p99", 0.99)):
         values = {who: [r[int(share * len(r))] for r in lists] for who, lists in runs.items()}
         show_runs("%s of enqueue to start, ms," % name, values, "%.2f")
         values = medians(values)
-        for suffix, who in (("", "depotd-c"), ("_lua", "depotd-lua")):
+        for suffix, who in (("", "depotd-c"), ("_lua", "depotd-lua"), ("_post", "depotd-c-post"), ("_lua_post", "depotd-lua-post")):
             report("queue.start_%s%s" % (name, suffix), "ms", values[who], {c.name: values[c.name] for c in theirs}, 2, less_is_better=True)
 
 

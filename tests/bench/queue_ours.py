@@ -53,8 +53,8 @@ def kept_sql():
 class Depotd:
     """One daemon with two workers on a database of its own. Its queue is paused but for the runs."""
 
-    def __init__(self, lab, name, job_type=None):
-        self.lab, self.name, self.job_type = lab, name, job_type
+    def __init__(self, lab, name, job_type=None, by_post=False):
+        self.lab, self.name, self.job_type, self.by_post = lab, name, job_type, by_post
         self.finished = 0
 
     def open(self):
@@ -127,10 +127,11 @@ class Depotd:
             raise RuntimeError("%s: of %d jobs %d are counted and %d attempts kept" % (self.name, n, self.finished, kept))
 
     def delays(self, n, gap):
-        """From the producer's clock before its statement to the handler's at its beginning, in ms."""
+        """From the producer's clock before its statement or request to the handler's at its beginning, in ms."""
         self.pause(False)
         time.sleep(1)
-        ids = node("producer.mjs", QUEUE, self.job_type, n, gap, url=self.url())["ids"]
+        url, token = self.http() if self.by_post else (self.url(), "")
+        ids = node("producer.mjs", QUEUE, self.job_type, n, gap, url=url, env={"BENCH_TOKEN": token})["ids"]
         return [self._delay(job_id) for job_id in ids]
 
     def _delay(self, job_id):

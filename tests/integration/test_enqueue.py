@@ -78,8 +78,9 @@ def there(pg, queue):
 
 def audited(pg, queue):
     """Answers by status, as the audit log has them."""
-    rows = pg.sql("select detail ->> 'status', count(*) from depot.audit where action = 'POST /jobs' and detail -> 'args' ->> 'queue' = '%s'"
-                  " group by 1" % queue).split()
+    rows = pg.sql("select detail ->> 'status', count(*) from depot.audit a, jsonb_array_elements(coalesce(detail -> 'requests',"
+                  " jsonb_build_array(detail || jsonb_build_object('request_id', a.request_id)))) r"
+                  " where action = 'POST /jobs' and r -> 'args' ->> 'queue' = '%s' and r ->> 'request_id' <> '' group by 1" % queue).split()
     return {int(status): int(n) for status, n in (row.split("|") for row in rows)}
 
 
@@ -98,6 +99,7 @@ def burst(rig, pg):
     is_(sorted(rows), sorted((a[1]["job_id"], str(15 * c + n), a[2]) for c, client in enumerate(clients) for n, a in enumerate(client.answers)),
         "under the id of its answer, with its request's")
     is_(audited(pg, "burst"), {200: CLIENTS * 15}, "and in the audit log")
+    ok(int(pg.sql("select count(*) from depot.audit where detail ? 'requests'")) > 0, "whose rows may tell of several")
     is_(pg.sql("select count(distinct request_id) from pgflow.jobs where queue = 'burst'"), str(CLIENTS * 15), "with its own request id")
     groups = metric(rig, "depot_queue_groups_total") - before
     ok(0 < groups < CLIENTS * 15 / 2, "in fewer transactions", "%d" % groups)

@@ -237,6 +237,38 @@ static void audit_rows_come_with_the_change(void)
     is_str(pgt_ask("select coalesce(broken_id::text, 'intact') from depot.audit_verify()"), "intact", "the chain holds");
 }
 
+static void requests_that_are_alike_share_a_row(void)
+{
+    DEPOT_AUTO(depot_db_close) depot_db *db = NULL;
+    depot_err   err = { 0 };
+    line        lines[3];
+    depot_audit rows[3] = { { .status = 201 }, { .status = 409 }, { .status = 201 } };
+
+    (void)DEPOT_FAIL(&err, CONFLICT, "there is one already");
+    const depot_err refusal = err;
+    err = (depot_err){ 0 };
+    rows[1].err = &refusal;
+    for (size_t i = 0; i < 3; i++) {
+        ask(&lines[i], "/pass");
+        rows[i].req = receive();
+    }
+    const char      *ids = depot_strf(pgt_arena, "%s %s", depot_req_id(rows[0].req), depot_req_id(rows[2].req));
+    const char      *refused = depot_strdup(pgt_arena, depot_req_id(rows[1].req));
+    const depot_stmt stmt = depot_audit_stmt(pgt_arena, rows, 3);
+    ok_err(depot_db_open(api_self->core, &db, &err) && depot_db_batch(db, pgt_arena, &stmt, 1, NULL, &err), &err, "one transaction");
+    depot_audit_written(rows, 3);
+    for (size_t i = 0; i < 3; i++) {
+        ok(depot_req_resume(rows[i].req, i == 1 ? say_no : say_done, made), "each is resumed");
+        ok(reply_within(&lines[i], PATIENCE_MS) != 0, "its client has a reply");
+        hang_up(&lines[i]);
+    }
+    is_str(pgt_ask("select string_agg(r ->> 'request_id', ' ' order by n) || ' ' || bool_and(r ? 'peer' and r ? 'args') || ' ' ||"
+                   " count(distinct a.id) from depot.audit a, jsonb_array_elements(detail -> 'requests') with ordinality x(r, n)"),
+           depot_strf(pgt_arena, "%s true 1", ids), "granted ones are one row, which lists them");
+    is_str(rows_about(refused), "409", "a refused one has its own");
+    is_str(pgt_ask("select coalesce(broken_id::text, 'intact') from depot.audit_verify()"), "intact", "the chain holds");
+}
+
 /* Resumes all, each after a while that ends before, at or after the deadline. */
 static void *hold_all(void *arg)
 {
@@ -346,6 +378,7 @@ int main(void)
     run(the_deadline_passes);
     run(the_client_hangs_up);
     run(audit_rows_come_with_the_change);
+    run(requests_that_are_alike_share_a_row);
     run(many_at_a_time);
     run(a_daemon_that_stops_waits);
     close_all();

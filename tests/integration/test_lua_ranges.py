@@ -47,6 +47,10 @@ depot.job("r.slow") { max_attempts = 1, run = function(job)
   while depot.now() < until_ do end
   return VERSION
 end }
+depot.job("r.slower") { max_attempts = 1, run = function(job)
+  local until_ = depot.now() + 0.15
+  while depot.now() < until_ do end
+end }
 depot.job("r.wait") { max_attempts = 1, run = function(job)
   depot.db:exec("insert into effects values ($1, $2, 'before')", job.id, 0)
   depot.sleep(30)
@@ -123,7 +127,7 @@ def effects(rig):
         [("0",)], "at its first attempt")
     said = job_at(rig, chunk, 42)["progress"]
     is_((said["text"], said["fraction"]), ("half of 42", 0.5), "what one said of itself is shown")
-    like(rig.log_text(), r"effect of 7\"", "and logged")
+    like(rig.log_text(), r"effect of \d+\"", "and logged, though not each, as lines that are alike are folded")
 
 
 def long_ones(rig):
@@ -141,12 +145,12 @@ def long_ones(rig):
 
 
 def canceled(rig):
-    chunk = bulk(rig, "canceled", "r.slow", list(range(500)))
+    chunk = bulk(rig, "canceled", "r.slower", list(range(40)))
     ok(begun(rig, "canceled"), "a range is under way")
     place = int(sql(rig, "select max(lo + n - 1) from queue.chunk_leases where queue = 'canceled'")[0][0])
     last = job_at(rig, chunk, place)["id"]
     is_(rig.admin("POST", "/jobs/%s/cancel" % last, {}).json()["status"], "canceling", "one of it that has not begun is canceled")
-    ok(eventually(60, lambda: states(rig, "canceled") == {"succeeded": 499, "canceled": 1}), "the others end well", states(rig, "canceled"))
+    ok(eventually(60, lambda: states(rig, "canceled") == {"succeeded": 39, "canceled": 1}), "the others end well", states(rig, "canceled"))
     is_(job_at(rig, chunk, place)["attempts"], 0, "it was never begun")
 
 
