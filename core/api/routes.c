@@ -132,7 +132,7 @@ static const depot_field audit_item[] = {
     { .name = "actor", .type = DEPOT_T_STRING, .doc = "who" },
     { .name = "action", .type = DEPOT_T_STRING, .doc = "what, such as POST /v1/tokens" },
     { .name = "target", .type = DEPOT_T_STRING, .flags = DEPOT_NULLABLE, .doc = "on what" },
-    { .name = "detail", .type = DEPOT_T_ANY, .flags = DEPOT_NULLABLE, .doc = "status, and where it came from and its arguments; of several requests, requests: [{request_id, listen, peer, args}]" },
+    { .name = "detail", .type = DEPOT_T_ANY, .flags = DEPOT_NULLABLE, .doc = "status, and where it came from and its arguments; of a refusal error; of several requests, requests: [{request_id, listen, peer, args}]" },
     { .name = "request_id", .type = DEPOT_T_STRING, .flags = DEPOT_NULLABLE, .doc = "also in the log; null: of several, which detail lists" },
     { .name = "hash", .type = DEPOT_T_SHA256, .doc = "of this row and the hash before it" },
     { .name = NULL },

@@ -12,6 +12,8 @@ enum {
     RETRY_MOST_MS = 2000,
     LUA_PAUSE_MS = 200,
     RESERVE = 16,
+    UNSURE_MS = 10000, /* after a lost answer: the server may still be at what was asked */
+    ADOPT_MS = 250,
     C_AHEAD = 4,       /* times as many as may run, so that they do not wait for a round trip each */
     LINGER_MS = 5,     /* results of ranges wait as long for more of them, while there is work in hand */
     LUA_JOBS = 16 * CHUNK_JOBS /* in ranges in workers, taken when half of them are done */
@@ -216,6 +218,22 @@ static void take_offered(queue *q)
 
 /* ---- one turn ---- */
 
+static void set_unsure(queue *q)
+{
+    atomic_store(&q->is_unsure, true); /* first: no handoff begins from here on */
+    q->unsure_ms = depot_now_ms() + UNSURE_MS;
+    q->adopt_ms = 0;
+}
+
+/* A handoff that is under way may have leases that are ours and not known yet. */
+static bool is_time_to_adopt(queue *q)
+{
+    pthread_mutex_lock(&q->lock);
+    bool may = q->in_handoff == 0;
+    pthread_mutex_unlock(&q->lock);
+    return may && atomic_load(&q->is_unsure) && depot_now_ms() >= q->adopt_ms;
+}
+
 /* Leases of ours that a lost answer told us nothing of. */
 static bool adopt(queue *q, depot_err *err)
 {
@@ -231,7 +249,8 @@ static bool adopt(queue *q, depot_err *err)
     }
     take_in(q, jobs, false, true, took);
     take_in(q, ranges, true, true, took);
-    q->is_unsure = false;
+    q->adopt_ms = depot_now_ms() + ADOPT_MS;
+    atomic_store(&q->is_unsure, depot_now_ms() < q->unsure_ms);
     return true;
 }
 
@@ -293,7 +312,9 @@ static bool turn(queue *q, bool *out_again, depot_err *err)
     wish w = wanted(q);
     pace_describe(q, arena, &w.paced, &w.most);
     if (!exchange(q, arena, &results, &w, &rows, err)) {
-        q->is_unsure = q->is_unsure || w.n > 0 || w.ranges[0] > 0 || w.ranges[1] > 0;
+        if (w.n > 0 || w.ranges[0] > 0 || w.ranges[1] > 0) {
+            set_unsure(q);
+        }
         return results.n > 0 && err->code == DEPOT_E_DB ? finish_one_by_one(q, results.n, err) : false;
     }
     if (results.n > 0) {
@@ -353,11 +374,13 @@ static bool may_linger(queue *q)
 
 static bool step(queue *q, bool *out_again, depot_err *err)
 {
-    q->is_unsure = atomic_exchange(&q->must_adopt, false) || q->is_unsure;
+    if (atomic_exchange(&q->must_adopt, false)) {
+        set_unsure(q);
+    }
     take_offered(q);
     give_back_waiting(q);
     if (((atomic_load(&q->stale_types) || atomic_load(&q->must_introduce)) && !types_refresh(q, err)) ||
-        !care_heartbeat(q, err) || !tend_cancel(q, err) || (q->is_unsure && !adopt(q, err))) {
+        !care_heartbeat(q, err) || !tend_cancel(q, err) || (is_time_to_adopt(q) && !adopt(q, err))) {
         return false;
     }
     start_jobs(q);
@@ -384,7 +407,7 @@ static int64_t pause_of(queue *q, bool again)
 
 bool queue_leave(queue *q, depot_err *err)
 {
-    bool ok = !(atomic_exchange(&q->must_adopt, false) || q->is_unsure) || adopt(q, err);
+    bool ok = !(atomic_load(&q->must_adopt) || atomic_load(&q->is_unsure)) || adopt(q, err);
 
     take_offered(q);
     give_back_waiting(q);

@@ -384,12 +384,13 @@ static bool carry_out(queue *q, group *g, depot_err *err)
     handoff           first;
     const depot_rows *leased = NULL;
     describe(q, g, &s);
-    bool hands = s.n_chunks == 1 && s.n_made == 0 && handoff_prepare(q, g->arena, s.chunks[0].head->type, s.chunks[0].n, &first);
+    bool hands = s.n_chunks == 1 && s.n_made == 0 && handoff_prepare(q, g->arena, s.chunks[0].head->queue, s.chunks[0].head->type,
+                                                                         s.chunks[0].n, &first);
     bool ok = depot_db_open(q->ctx, &db, err) && make_all(db, g, &s, hands ? &first : NULL, &leased, err);
     if (ok && hands) {
         handoff_done(q, leased);
     } else if (hands) {
-        handoff_failed(q);
+        handoff_failed(q, err);
     }
     if (!ok && err->code == DEPOT_E_DB && s.n_made + s.n_chunks > 0) {
         const depot_err why = *err;

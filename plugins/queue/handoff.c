@@ -5,31 +5,42 @@
 #include "queue.h"
 
 static const char claim_sql[] = "select id, token, lo, n, queue, job_type, args, max_attempts, lease_ms, timeout_ms"
-                                " from queue.claim_chunks($1, $2, $3, $4::integer, $4::integer, $5 * interval '1 millisecond', others => 1)";
+                                " from queue.claim_at_once($1, $2, $3, $4, $5 * interval '1 millisecond')";
 
-/* With the lock held. */
-static bool is_idle(queue *q, bool is_lua)
+static bool takes(const queue *q, const char *of_queue)
 {
     const queue_options *o = depot_options(q->ctx);
+    bool                 found = o->queues == NULL || o->queues[0] == NULL;
 
-    return q->loop != NULL && !q->draining && q->types.arena != NULL && q->offered.n == 0 && q->waiting[is_lua].n == 0 &&
-           (is_lua || (int64_t)q->running[0].n < o->c_jobs);
+    for (size_t i = 0; !found && o->queues[i] != NULL; i++) {
+        found = strcmp(o->queues[i], of_queue) == 0;
+    }
+    return found;
 }
 
-bool handoff_prepare(queue *q, depot_arena *arena, const char *type, size_t n, handoff *out)
+/* With the lock held. While it is not known which leases are ours nobody makes more of them. */
+static bool is_idle(queue *q, bool is_lua, size_t n)
 {
     const queue_options *o = depot_options(q->ctx);
-    const int            kind = n > HANDOFF_JOBS ? -1 : types_kind(q, arena, type);
+
+    return q->loop != NULL && !q->draining && q->types.arena != NULL && !atomic_load(&q->is_unsure) && !atomic_load(&q->must_adopt) &&
+           q->offered.n == 0 && q->waiting[is_lua].n == 0 && (is_lua || (int64_t)(q->running[0].n + n) <= o->c_jobs);
+}
+
+bool handoff_prepare(queue *q, depot_arena *arena, const char *of_queue, const char *type, size_t n, handoff *out)
+{
+    const queue_options *o = depot_options(q->ctx);
+    const int            kind = n > HANDOFF_JOBS || !takes(q, of_queue) ? -1 : types_kind(q, arena, type);
 
     if (kind < 0 || (kind == 1 && queue_script_room(q) < (int64_t)n)) {
         return false;
     }
     pthread_mutex_lock(&q->lock);
-    bool        idle = is_idle(q, kind == 1);
-    const char *queues = idle && q->types.queues != NULL ? depot_strdup(arena, q->types.queues) : NULL;
+    bool        idle = is_idle(q, kind == 1, n);
     const char *globs = idle ? depot_strdup(arena, q->types.of[kind]) : NULL;
+    q->in_handoff += idle;
     pthread_mutex_unlock(&q->lock);
-    const depot_val vals[] = { DEPOT_TEXT(q->worker), DEPOT_TEXT(queues), DEPOT_TEXT(globs), DEPOT_INT((int64_t)n), DEPOT_INT(o->lease) };
+    const depot_val vals[] = { DEPOT_TEXT(q->worker), DEPOT_TEXT(of_queue), DEPOT_TEXT(globs), DEPOT_INT((int64_t)n), DEPOT_INT(o->lease) };
     memcpy(out->vals, vals, sizeof(vals));
     out->stmt = (depot_stmt){ claim_sql, out->vals, DEPOT_N(out->vals) };
     return idle;
@@ -37,16 +48,29 @@ bool handoff_prepare(queue *q, depot_arena *arena, const char *type, size_t n, h
 
 void handoff_done(queue *q, const depot_rows *rows)
 {
-    for (size_t i = 0; i < depot_rows_count(rows); i++) {
+    for (size_t i = 0; rows != NULL && i < depot_rows_count(rows); i++) {
         job *j = job_new(rows, i, true);
         pthread_mutex_lock(&q->lock);
         job_push(&q->offered, j);
         pthread_mutex_unlock(&q->lock);
+        depot_count(q->ctx, "depot_queue_handed_off_total", NULL, 1);
     }
+    pthread_mutex_lock(&q->lock);
+    q->in_handoff--;
+    pthread_mutex_unlock(&q->lock);
 }
 
-void handoff_failed(queue *q)
+/* What the server has refused is undone for certain, unless it said so at its own end. */
+static bool is_undone(const depot_err *err)
 {
-    atomic_store(&q->must_adopt, true);
-    queue_wake();
+    return err->sqlstate[0] != '\0' && strncmp(err->sqlstate, "57", 2) != 0 && strncmp(err->sqlstate, "08", 2) != 0;
+}
+
+void handoff_failed(queue *q, const depot_err *err)
+{
+    if (!is_undone(err)) {
+        atomic_store(&q->must_adopt, true);
+        queue_wake();
+    }
+    handoff_done(q, NULL);
 }

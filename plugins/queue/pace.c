@@ -37,7 +37,9 @@ void pace_learn(queue *q, const job *range)
     bool     was_late = range->begun > 0 && range->begun < range->n && range->took_us >= RANGE_US;
     bool     was_quick = range->begun == range->n && (range->is_lua || range->took_us < QUICK_US);
 
-    *usual += (range->took_us - *usual) / 4;
+    if (range->begun > 0) {
+        *usual += (range->took_us - *usual) / 4;
+    }
     if (strlen(range->type) >= sizeof(q->paces[0].type)) {
         return;
     }

@@ -110,6 +110,7 @@ static const depot_metric metrics[] = {
     { .name = "depot_queue_refused_total", .kind = DEPOT_COUNTER, .labels = by_reason, .doc = "jobs that POST /jobs refused, by reason" },
     { .name = "depot_queue_groups_total", .kind = DEPOT_COUNTER,
       .doc = "transactions that carried out requests of POST /jobs; depot_http_requests_total by it is how many shared one" },
+    { .name = "depot_queue_handed_off_total", .kind = DEPOT_COUNTER, .doc = "jobs that the transaction which made them has leased for this daemon" },
     { .name = "depot_queue_leases_lost_total", .kind = DEPOT_COUNTER, .doc = "leases of vanished workers that this daemon closed" },
     { .name = "depot_queue_archived_total", .kind = DEPOT_COUNTER, .doc = "jobs that this daemon has moved to the archive" },
     { .name = "depot_queue_depth", .kind = DEPOT_GAUGE, .labels = by_state, .doc = "jobs by queue and state: runnable, scheduled, running" },

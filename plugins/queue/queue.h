@@ -116,19 +116,21 @@ typedef struct queue {
     job_list        waiting[2], running[2]; /* [is_lua] */
     job_list        offered;                /* ranges that handoff.c has leased, for the dispatcher to take in */
     job_list        ended;                  /* have a result that is not written yet */
+    int64_t         in_handoff;             /* transactions of handoff.c that are under way */
     int64_t         in_scripts;             /* the room of all that run there */
     bool            draining, drained;      /* take no more; all that waited is among ended */
     atomic_bool     stale_types;            /* what is served may have changed */
     atomic_bool     must_introduce;         /* the database must be told, changed or not */
     atomic_bool     announcing;
     atomic_bool     maintaining;
+    atomic_bool     is_unsure;   /* the dispatcher's: a claim's answer was lost, so that there may be leases of ours that we do not know */
     atomic_bool     must_adopt;  /* a claim of handoff.c may have brought leases that nobody knows of */
     _Atomic int64_t lua_pause_ms; /* no scripts until then: the workers refused one */
     atomic_bool     must_cancel; /* somebody cancels a job that runs, perhaps here */
 
     /* the dispatcher's own; it changes types under the lock, under which others read them */
     types   types;
-    bool    is_unsure;    /* a claim's answer was lost: there may be leases of ours that we do not know */
+    int64_t unsure_ms, adopt_ms; /* until when to look for such leases; when to do so next */
     int64_t reap_ms;      /* when to reap next */
     int64_t touch_ms, back_ms; /* last contact with the database; the first one since it was broken */
     int64_t cancel_ms;    /* when to look next for jobs that are to end */
@@ -209,10 +211,11 @@ typedef struct handoff {
     depot_val  vals[5];
     depot_stmt stmt;
 } handoff;
-/* The statement that leases as many jobs of the type's kind as the transaction makes of that type. false: there is none, as nobody here is idle. */
-bool handoff_prepare(queue *q, depot_arena *arena, const char *type, size_t n, handoff *out);
+/* The statement that leases as many jobs of the type's kind as the transaction makes of that type. false: there is none, as nobody here is
+ * idle; else one of the other two follows. */
+bool handoff_prepare(queue *q, depot_arena *arena, const char *of_queue, const char *type, size_t n, handoff *out);
 void handoff_done(queue *q, const depot_rows *rows); /* its transaction is committed */
-void handoff_failed(queue *q);                       /* perhaps it is not */
+void handoff_failed(queue *q, const depot_err *err); /* it is not, or perhaps */
 
 void queue_wake(void); /* any thread */
 bool queue_is_draining(queue *q);

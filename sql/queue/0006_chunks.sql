@@ -206,6 +206,19 @@ begin
 end
 $$;
 
+-- As queue.claim_chunks, single jobs of a queue that may take any number of them: nothing is locked that somebody else may hold for long.
+create function queue.claim_at_once(worker text, of_queue text, types text[], jobs integer, lease interval)
+    returns table (id uuid, token uuid, lo integer, n integer, queue text, job_type text, args text, max_attempts integer, lease_ms bigint,
+                   timeout_ms bigint)
+language plpgsql volatile as $$
+begin
+    if not exists (select from queue.queue_policies p where p.queue = of_queue
+                   and (p.paused or p.max_in_flight is not null or p.max_attempts_per_minute is not null)) then
+        return query select * from queue.claim_chunks(worker, array[of_queue], types, jobs, jobs, lease, others => 1);
+    end if;
+end
+$$;
+
 -- Due rows of a queue and type that rank no worse than `rank`; at most `most`. Steps over their ranks, so that what is for later costs nothing.
 create function queue.rows_due(heads queue.head[], of_queue text, of_type text, worst integer, most integer) returns bigint
 language plpgsql stable set enable_seqscan = off set enable_bitmapscan = off set jit = off as $$

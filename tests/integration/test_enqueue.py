@@ -53,8 +53,11 @@ def job(queue, n=0, **more):
 
 
 def for_ever(queue):
+    """Long runs of jobs that somebody serves, and of others: those that come together are of one type, mostly."""
+    n = 0
     while True:
-        yield job(queue)
+        n += 1
+        yield job(queue, job_type="e.quick" if n // 50 % 2 else "nobody.serves")
 
 
 def answers_of(clients, seconds=120):
@@ -197,10 +200,31 @@ def killed(rig, pg):
     is_(pg.sql("select broken_id is null from depot.audit_verify()"), "t", "its chain holds")
 
 
+def at_once(rig, pg):
+    """Jobs that find somebody idle."""
+    ok(eventually(20, lambda: pg.sql("select count(*) from queue.job_types where job_type = 'e.quick'") == "1"), "a script serves them")
+    before = metric(rig, "depot_queue_handed_off_total")
+    for n in range(8):
+        rig.admin("POST", "/jobs", job("idle", n, job_type="e.quick"))
+        time.sleep(0.1)
+    ok(eventually(20, lambda: pg.sql("select count(*) from pgflow.jobs where queue = 'idle' and status = 'succeeded'") == "8"), "they run")
+    ok(metric(rig, "depot_queue_handed_off_total") - before >= 4, "leased by the transaction that makes them", metric(rig, "depot_queue_handed_off_total"))
+    is_(pg.sql("select count(*), max(attempt_no) from pgflow.jobs j, queue.tries(j.id) where queue = 'idle'"), "8|1", "each once")
+    pg.sql("select queue.pause('held', 'me'); select queue.set_policy('full', '{\"max_in_flight\": 0}', 'me')")
+    for queue in ("held", "full"):
+        rig.admin("POST", "/jobs", job(queue, job_type="e.quick"))
+    time.sleep(1)
+    is_(pg.sql("select status, count(*) from pgflow.jobs where queue in ('held', 'full') group by 1"), "queued|2", "a paused queue and a full one hold them")
+    pg.sql("select queue.resume('held', 'me')")
+    ok(eventually(20, lambda: pg.sql("select status from pgflow.jobs where queue = 'held'") == "succeeded"), "until it goes on")
+
+
 def main():
     with Cluster() as pg, Line(pg) as line, Rig(conf=None, env=line.env()) as rig:
+        rig.write_script("handlers/e.lua", 'depot.job("e.quick") { run = function(job) return job.args.n end }')
         rig.write_conf("10-queue.ini", CONF)
         rig.start()
+        at_once(rig, pg)
         burst(rig, pg)
         mixed(rig, pg)
         encrypted_elsewhere(rig, pg)

@@ -253,7 +253,7 @@ static void requests_that_are_alike_share_a_row(void)
         rows[i].req = receive();
     }
     const char      *ids = depot_strf(pgt_arena, "%s %s", depot_req_id(rows[0].req), depot_req_id(rows[2].req));
-    const char      *refused = depot_strdup(pgt_arena, depot_req_id(rows[1].req));
+    const char      *refused = depot_strdup(pgt_arena, depot_req_id(rows[1].req)), *granted = depot_strdup(pgt_arena, depot_req_id(rows[0].req));
     const depot_stmt stmt = depot_audit_stmt(pgt_arena, rows, 3);
     ok_err(depot_db_open(api_self->core, &db, &err) && depot_db_batch(db, pgt_arena, &stmt, 1, NULL, &err), &err, "one transaction");
     depot_audit_written(rows, 3);
@@ -266,6 +266,7 @@ static void requests_that_are_alike_share_a_row(void)
                    " count(distinct a.id) from depot.audit a, jsonb_array_elements(detail -> 'requests') with ordinality x(r, n)"),
            depot_strf(pgt_arena, "%s true 1", ids), "granted ones are one row, which lists them");
     is_str(rows_about(refused), "409", "a refused one has its own");
+    is_str(rows_about(granted), "none", "the others have none");
     is_str(pgt_ask("select coalesce(broken_id::text, 'intact') from depot.audit_verify()"), "intact", "the chain holds");
 }
 

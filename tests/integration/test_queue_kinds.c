@@ -1,4 +1,5 @@
-/* test_queue_kinds.c - jobs that are rows beside jobs in chunks: what is made, claimed, canceled and counted is the same for both. */
+/* test_queue_kinds.c - jobs that are rows beside jobs in chunks: what is made, claimed, canceled and counted is the same for both.
+ * test-plain: yes, test-asan: no (what it tests is SQL) */
 #include "queuetest.h"
 
 static void clean(void)

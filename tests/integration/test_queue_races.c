@@ -1,5 +1,5 @@
 /* test_queue_races.c - what sql/queue promises under many sessions at once: unique keys, concurrency keys, order within
- * a key, rate limits, dependencies, batches, cancels. */
+ * a key, rate limits, dependencies, batches, cancels. test-plain: yes, test-asan: no (what it tests is SQL) */
 #include "queuetest.h"
 
 enum { SESSIONS = 4 };

@@ -1,5 +1,5 @@
 /* test_queue_sql.c - sql/queue against a real server, as dispatchers and producers call it: every transition, by the
- * role that owns nothing. */
+ * role that owns nothing. test-plain: yes, test-asan: no (what it tests is SQL) */
 #include "queuetest.h"
 
 enum { JOBS = 2000, CLAIM = 37 };
