@@ -423,7 +423,7 @@ bool queue_dispatch(depot_ctx *ctx, depot_loop *loop, void *arg, depot_err *err)
     q->poll_wait_ms = POLL_LEAST_MS;
     q->retry_wait_ms = RETRY_LEAST_MS;
     q->is_short = true;
-    q->range_us[0] = q->range_us[1] = RANGE_US;
+    q->range_us[0] = q->range_us[1] = RANGE_US / 4; /* as many ahead as of rows, while nothing is known */
     while (go_on) {
         depot_err why = { 0 };
         bool      again = false;

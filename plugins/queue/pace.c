@@ -1,11 +1,11 @@
 /* pace.c - how many jobs of a type one range is to have. A range is the work of one thread or worker: where its jobs take their time the
- * others would stand by. So it is a few at first, twice as many where that was quick, and half of what was begun where it was not. */
+ * others would stand by. So it is a few at first, four times as many where that was quick, and half of what was begun where it was not. */
 #include <stdio.h>
 #include <string.h>
 
 #include "queue.h"
 
-enum { QUICK_US = RANGE_US / 4 };
+enum { GROWTH = 4, QUICK_US = RANGE_US / GROWTH };
 
 static pace *find(queue *q, const char *type)
 {
@@ -47,7 +47,7 @@ void pace_learn(queue *q, const job *range)
     if (was_late) {
         p->jobs = range->begun < 2 ? 1 : range->begun / 2;
     } else if (was_quick && range->n >= p->jobs) {
-        p->jobs = p->jobs * 2 > CHUNK_JOBS ? CHUNK_JOBS : p->jobs * 2;
+        p->jobs = p->jobs * GROWTH > CHUNK_JOBS ? CHUNK_JOBS : p->jobs * GROWTH;
     }
 }
 

@@ -137,7 +137,7 @@ typedef struct queue {
     int64_t maintain_ms;  /* when to archive next */
     pace    paces[PACES_MAX];
     size_t  n_paces;
-    int64_t range_us[2];  /* [is_lua] that ranges took of late: RANGE_US where nothing is known */
+    int64_t range_us[2];  /* [is_lua] that ranges took of late */
     bool    is_short;     /* the last claim found less than it asked for: jobs of chunks may become rows */
     int64_t exchange_ms;  /* when the database was last asked */
     int64_t poll_wait_ms, retry_wait_ms;

@@ -78,10 +78,15 @@ _sizes = {}
 
 
 def size_for(contestant):
-    """So many jobs that a run lasts about SECONDS; found by a run that also warms the machine up."""
-    if contestant.name not in _sizes:
-        rate = drained(contestant, TRIAL)[1]
-        _sizes[contestant.name] = max(TRIAL, min(5000000, int(rate * SECONDS) // 1000 * 1000))
+    """So many jobs that a run lasts about SECONDS; found by runs that also warm the machine up. A short one tells little, as whoever has just
+    been started is not at its pace."""
+    wanted, tried = TRIAL, 0
+    while contestant.name not in _sizes:
+        if wanted <= 2 * tried:
+            _sizes[contestant.name] = wanted
+            break
+        tried = wanted
+        wanted = max(TRIAL, min(5000000, int(drained(contestant, tried)[1] * SECONDS) // 1000 * 1000))
     return _sizes[contestant.name]
 
 
