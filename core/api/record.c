@@ -158,30 +158,41 @@ static bool is_alike(const depot_audit *a, const depot_audit *b)
            strcmp(a->req->who.actor, b->req->who.actor) == 0 && strcmp(a->req->target.path, b->req->target.path) == 0;
 }
 
-/* The row of rows[0] and of all behind it that are like it and have none yet. */
+/* The detail of a row of several. */
+static void write_details(depot_buf *out, const depot_audit *rows, size_t n)
+{
+    depot_buf_addf(out, "{\"status\":%d,\"requests\":[", rows[0].status);
+    for (size_t i = 0; i < n; i++) {
+        if (is_alike(&rows[0], &rows[i])) {
+            depot_buf_addf(out, "%s{\"request_id\":\"%s\",", i == 0 ? "" : ",", rows[i].req->id);
+            write_asked(out, rows[i].req);
+            depot_buf_adds(out, "}");
+        }
+    }
+    depot_buf_adds(out, "]}");
+}
+
+/* The row of rows[0] and of all behind it that are like it, none of which has one yet. */
 static void describe_alike(depot_buf *out, const depot_audit *rows, bool *has_row, size_t n)
 {
-    DEPOT_AUTO(depot_buf_free) depot_buf detail = { 0 }, asked = { 0 };
-    const depot_req                     *req = rows[0].req;
+    DEPOT_AUTO(depot_buf_free) depot_buf detail = { 0 };
+    const depot_audit                   *first = &rows[0];
     char                                 action[ACTION_SIZE];
-    size_t                               alike = 0;
+    bool                                 is_alone = true;
 
-    for (size_t i = 0; i < n; i++) {
-        if (i > 0 && (has_row[i] || !is_alike(&rows[0], &rows[i]))) {
-            continue;
+    for (size_t i = 1; i < n; i++) {
+        if (is_alike(first, &rows[i])) {
+            has_row[i] = true;
+            is_alone = false;
         }
-        has_row[i] = true;
-        depot_buf_addf(&asked, "%s{\"request_id\":\"%s\",", alike++ == 0 ? "" : ",", rows[i].req->id);
-        write_asked(&asked, rows[i].req);
-        depot_buf_adds(&asked, "}");
     }
-    if (alike > 1) {
-        depot_buf_addf(&detail, "{\"status\":%d,\"requests\":[%s]}", rows[0].status, asked.data);
+    if (is_alone) {
+        write_detail(&detail, first->req, first->err != NULL ? depot_err_http(first->err) : first->status, first->err);
     } else {
-        write_detail(&detail, req, rows[0].err != NULL ? depot_err_http(rows[0].err) : rows[0].status, rows[0].err);
+        write_details(&detail, rows, n);
     }
-    name_action(req, action);
-    audit_describe(out, req->who.actor, action, req->target.path, detail.data, alike > 1 ? NULL : req->id);
+    name_action(first->req, action);
+    audit_describe(out, first->req->who.actor, action, first->req->target.path, detail.data, is_alone ? first->req->id : NULL);
 }
 
 depot_stmt depot_audit_stmt(depot_arena *arena, const depot_audit *rows, size_t n)

@@ -23,12 +23,9 @@ static const char claim_sql[] = "select id, token, queue, job_type, args, attemp
                                 " from queue.claim($1, $2, $3, $4, $5 * interval '1 millisecond', $6)";
 /* For C code, and for scripts; a claim of no ranges costs nothing. */
 static const char claim_chunks_sql[] =
-    "select id, token, lo, n, queue, job_type, args, max_attempts, lease_ms, timeout_ms"
-    " from queue.claim_chunks($1, $2, $3, $4, $5, $6 * interval '1 millisecond', $7, $8, $12)"
-    " union all select id, token, lo, n, queue, job_type, args, max_attempts, lease_ms, timeout_ms"
-    " from queue.claim_chunks($1, $2, $9, $10, $11, $6 * interval '1 millisecond', $7, $8, $12)";
-static const char held_chunks_sql[] = "select id, token, lo, n, queue, job_type, args, max_attempts, lease_ms, timeout_ms"
-                                      " from queue.held_chunks($1, $2 * interval '1 millisecond')";
+    RANGE_SELECT " from queue.claim_chunks($1, $2, $3, $4, $5, $6 * interval '1 millisecond', $7, $8, $12)"
+    " union all " RANGE_SELECT " from queue.claim_chunks($1, $2, $9, $10, $11, $6 * interval '1 millisecond', $7, $8, $12)";
+static const char held_chunks_sql[] = RANGE_SELECT " from queue.held_chunks($1, $2 * interval '1 millisecond')";
 static const char held_sql[] = "select id, token, queue, job_type, args, attempt, max_attempts, lease_ms, timeout_ms"
                                " from queue.held($1, $2 * interval '1 millisecond')";
 

@@ -1,6 +1,5 @@
-/* gather.c - POST /jobs: requests that come while a commit is under way share the next one. One loop takes what has come and carries it
- * out in one transaction together with its rows of the audit log; another one answers, while the next transaction is under way. Who comes
- * alone waits for nobody. */
+/* gather.c - POST /jobs: requests that come while a commit is under way share the next one. One loop takes what has come, carries it
+ * out in one transaction together with its rows of the audit log, and answers. Who comes alone waits for nobody. */
 #include <stdio.h>
 #include <string.h>
 
@@ -26,21 +25,17 @@ typedef struct arrival {
     char              id[ID_SIZE];
 } arrival;
 
-/* Requests that share a transaction, in an arena of theirs. */
-typedef struct group {
-    struct group *next;
-    depot_arena  *arena;
-    arrival      *all[GROUP_MAX];
-    size_t        n;
-} group;
-
 static struct {
     pthread_mutex_t lock; /* guards the rest */
     arrival        *first, *last;
-    group          *first_settled, *last_settled; /* to be answered */
-    depot_loop     *loop;                         /* NULL: none is taken */
-    depot_loop     *answers;
+    depot_loop     *loop; /* NULL: none is taken */
 } line = { .lock = PTHREAD_MUTEX_INITIALIZER };
+
+typedef struct group {
+    depot_arena *arena;
+    arrival     *all[GROUP_MAX];
+    size_t       n;
+} group;
 
 /* ---- coming: on the connection's thread, which must not wait ---- */
 
@@ -88,16 +83,10 @@ bool route_add_job(depot_ctx *ctx, depot_req *req, depot_err *err)
 
 /* ---- carrying out: on the loop ---- */
 
-/* NULL: nothing has come. */
-static group *take(void)
+static void take(group *g)
 {
-    depot_arena *arena = depot_arena_new();
-    group       *g = depot_alloc(arena, sizeof(*g));
-    size_t       bytes = 0;
+    size_t bytes = 0;
 
-    g->next = NULL;
-    g->arena = arena;
-    g->n = 0;
     pthread_mutex_lock(&line.lock);
     while (line.first != NULL && g->n < GROUP_MAX && bytes < GROUP_BYTES) {
         arrival *a = line.first;
@@ -106,11 +95,6 @@ static group *take(void)
         g->all[g->n++] = a;
     }
     pthread_mutex_unlock(&line.lock);
-    if (g->n == 0) {
-        depot_arena_free(arena);
-        return NULL;
-    }
-    return g;
 }
 
 static void refuse(group *g, arrival *a, const depot_err *err)
@@ -384,9 +368,12 @@ static bool carry_out(queue *q, group *g, depot_err *err)
     handoff           first;
     const depot_rows *leased = NULL;
     describe(q, g, &s);
+    if (!depot_db_open(q->ctx, &db, err)) {
+        return depot_wrap(err, "enqueue");
+    }
     bool hands = s.n_chunks == 1 && s.n_made == 0 && handoff_prepare(q, g->arena, s.chunks[0].head->queue, s.chunks[0].head->type,
                                                                          s.chunks[0].n, &first);
-    bool ok = depot_db_open(q->ctx, &db, err) && make_all(db, g, &s, hands ? &first : NULL, &leased, err);
+    bool ok = make_all(db, g, &s, hands ? &first : NULL, &leased, err);
     if (ok && hands) {
         handoff_done(q, leased);
     } else if (hands) {
@@ -425,63 +412,6 @@ static bool has_work(queue *q, const group *g)
     return false;
 }
 
-/* ---- answering ---- */
-
-static void answer_all(group *g)
-{
-    for (size_t i = 0; i < g->n; i++) {
-        (void)depot_req_resume(g->all[i]->req, answer, g->all[i]); /* false: too late, the core has answered */
-    }
-    depot_arena_free(g->arena);
-}
-
-/* By the other loop, if there are more to be carried out meanwhile. */
-static void pass_on(group *g)
-{
-    pthread_mutex_lock(&line.lock);
-    bool more = line.first != NULL && line.answers != NULL, first = line.first_settled == NULL;
-    if (more) {
-        *(first ? &line.first_settled : &line.last_settled->next) = g;
-        line.last_settled = g;
-    }
-    if (more && first) {
-        depot_loop_wake(line.answers);
-    }
-    pthread_mutex_unlock(&line.lock);
-    if (!more) {
-        answer_all(g);
-    }
-}
-
-static group *next_settled(void)
-{
-    pthread_mutex_lock(&line.lock);
-    group *g = line.first_settled;
-    if (g != NULL) {
-        line.first_settled = g->next;
-    }
-    pthread_mutex_unlock(&line.lock);
-    return g;
-}
-
-static bool answer_settled(depot_ctx *ctx, depot_loop *loop, void *arg, depot_err *err)
-{
-    bool go_on = true;
-
-    (void)ctx;
-    (void)arg;
-    (void)err;
-    while (go_on) {
-        go_on = depot_loop_wait(loop, INT64_MAX);
-        for (group *g; (g = next_settled()) != NULL;) {
-            answer_all(g);
-        }
-    }
-    return true;
-}
-
-/* ---- the loop ---- */
-
 static void settle(queue *q, group *g)
 {
     depot_err err = { 0 };
@@ -501,8 +431,10 @@ static void settle(queue *q, group *g)
     if (has_work(q, g)) {
         queue_wake();
     }
+    for (size_t i = 0; i < g->n; i++) {
+        (void)depot_req_resume(g->all[i]->req, answer, g->all[i]); /* false: too late, the core has answered */
+    }
     depot_count(q->ctx, "depot_queue_groups_total", NULL, 1);
-    pass_on(g);
 }
 
 static bool gather(depot_ctx *ctx, depot_loop *loop, void *arg, depot_err *err)
@@ -513,8 +445,14 @@ static bool gather(depot_ctx *ctx, depot_loop *loop, void *arg, depot_err *err)
     (void)err; /* a database that is away is the requests' affair: nothing ends this loop but its stop */
     while (go_on) {
         go_on = depot_loop_wait(loop, INT64_MAX);
-        for (group *g; (g = take()) != NULL;) {
-            settle(arg, g);
+        for (bool more = true; more;) {
+            DEPOT_AUTO(depot_arena_drop) depot_arena *arena = depot_arena_new();
+            group g = { .arena = arena };
+            take(&g);
+            more = g.n > 0;
+            if (more) {
+                settle(arg, &g);
+            }
         }
     }
     return true;
@@ -523,7 +461,6 @@ static bool gather(depot_ctx *ctx, depot_loop *loop, void *arg, depot_err *err)
 void gather_start(queue *q)
 {
     pthread_mutex_lock(&line.lock);
-    line.answers = depot_loop_start(q->ctx, "queue.answer", answer_settled, q);
     line.loop = depot_loop_start(q->ctx, "queue.gather", gather, q);
     pthread_mutex_unlock(&line.lock);
 }
@@ -531,15 +468,10 @@ void gather_start(queue *q)
 void gather_stop(void)
 {
     pthread_mutex_lock(&line.lock);
-    depot_loop *loop = line.loop, *answers = line.answers;
+    depot_loop *loop = line.loop;
     line.loop = NULL;
     pthread_mutex_unlock(&line.lock);
-    if (loop == NULL) {
-        return;
+    if (loop != NULL) {
+        depot_loop_stop(loop);
     }
-    depot_loop_stop(loop); /* what is left it passes on */
-    pthread_mutex_lock(&line.lock);
-    line.answers = NULL;
-    pthread_mutex_unlock(&line.lock);
-    depot_loop_stop(answers);
 }

@@ -4,8 +4,7 @@
 
 #include "queue.h"
 
-static const char claim_sql[] = "select id, token, lo, n, queue, job_type, args, max_attempts, lease_ms, timeout_ms"
-                                " from queue.claim_at_once($1, $2, $3, $4, $5 * interval '1 millisecond')";
+static const char claim_sql[] = RANGE_SELECT " from queue.claim_at_once($1, $2, $3, $4, $5 * interval '1 millisecond')";
 
 static bool takes(const queue *q, const char *of_queue)
 {
@@ -40,10 +39,13 @@ bool handoff_prepare(queue *q, depot_arena *arena, const char *of_queue, const c
     const char *globs = idle ? depot_strdup(arena, q->types.of[kind]) : NULL;
     q->in_handoff += idle;
     pthread_mutex_unlock(&q->lock);
+    if (!idle) {
+        return false;
+    }
     const depot_val vals[] = { DEPOT_TEXT(q->worker), DEPOT_TEXT(of_queue), DEPOT_TEXT(globs), DEPOT_INT((int64_t)n), DEPOT_INT(o->lease) };
     memcpy(out->vals, vals, sizeof(vals));
     out->stmt = (depot_stmt){ claim_sql, out->vals, DEPOT_N(out->vals) };
-    return idle;
+    return true;
 }
 
 void handoff_done(queue *q, const depot_rows *rows)

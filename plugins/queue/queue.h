@@ -206,6 +206,9 @@ void gather_start(queue *q);
 void gather_stop(void); /* what has come is answered */
 bool route_add_job(depot_ctx *ctx, depot_req *req, depot_err *err);
 
+/* Of claimed ranges, what job_new reads. */
+#define RANGE_SELECT "select id, token, lo, n, queue, job_type, args, max_attempts, lease_ms, timeout_ms"
+
 /* handoff.c: for gather.c */
 typedef struct handoff {
     depot_val  vals[5];

@@ -246,14 +246,20 @@ static void a_throttled_queue_of_chunks_says_so(void)
            "IN_FLIGHT_EXCEEDED queued true", "the first of its jobs has a THROTTLED decision");
 }
 
+/* One that was made so long ago, and whose job has just ended. */
+static void old_chunk(const char *age)
+{
+    (void)ask(depot_strf(pgt_arena, "insert into queue.chunks (id, queue, job_type, n, args, run_at, priority, max_attempts) values "
+                                    "(queue.chunk_of(queue.id_at(now() - interval '%s')), 'q', 's', 1, '[1]', now(), 0, 1)", age));
+    (void)ask("insert into queue.chunk_attempts (chunk, lo, n, token, worker, started_at, finished_at, logs) "
+              "select id, 0, 1, queue.new_id(), 'w', now(), now(), '{\"0\": []}' from queue.chunks");
+}
+
 static void what_ended_late_stays_as_long(void)
 {
     clean();
     (void)ask("select queue.keep_partitions('1 year')");
-    (void)ask("insert into queue.chunks (id, queue, job_type, n, args, run_at, priority, max_attempts) values "
-              "(queue.chunk_of(queue.id_at(now() - interval '1 day')), 'q', 's', 1, '[1]', now(), 0, 1)");
-    (void)ask("insert into queue.chunk_attempts (chunk, lo, n, token, worker, started_at, finished_at) "
-              "select id, 0, 1, queue.new_id(), 'w', now(), now() from queue.chunks");
+    old_chunk("1 day");
     (void)ask("select queue.maintain('{\"succeeded\": 1000}', 1000, 1000)");
     is_str(ask("select count(*) from queue.chunks"), "1", "a chunk of yesterday that has just ended is kept");
     (void)ask("update queue.chunk_attempts set finished_at = now() - interval '1 hour'");
@@ -270,6 +276,9 @@ static void what_ended_late_stays_as_long(void)
 static const char partitions[] = "select count(*) || ' ' || (max(upto) >= now() + interval '2 days') || ' ' || (min(since) <= now() - interval '1 day')"
                                  " || ' ' || coalesce(bool_and(upto - since = interval '1 day'), true) from queue.partitions() where parent = 'chunks'";
 
+static const char drop_partitions[] =
+    "do $$ declare p text; begin for p in select name from queue.partitions() loop execute 'drop table queue.' || p; end loop; end $$";
+
 static void partitions_are_few(void)
 {
     clean();
@@ -278,12 +287,12 @@ static void partitions_are_few(void)
     is_str(ask("select array_agg(p order by p) = array(select p.name::text from queue.partitions() p order by 1) from"
                " (select c.relname::text as p from pg_class c join pg_inherits i on i.inhrelid = c.oid where c.relname ~ '^chunk.*\\d{8}$') c"), "t",
            "all are known by their bounds");
-    pgt_do("do $$ declare p text; begin for p in select name from queue.partitions() loop execute 'drop table queue.' || p; end loop; end $$");
+    pgt_do(drop_partitions);
     (void)ask("select queue.keep_partitions('7 days')");
     is_str(ask(partitions), "4 true true true", "days are made ahead");
     (void)ask("select queue.keep_partitions('1000 years')");
     is_str(ask(partitions), "4 true true true", "and not twice");
-    pgt_do("do $$ declare p text; begin for p in select name from queue.partitions() loop execute 'drop table queue.' || p; end loop; end $$");
+    pgt_do(drop_partitions);
     (void)ask("select queue.keep_partitions('1000 years')");
     is_str(ask("select count(*) <= 2 and max(upto) >= now() + interval '2 days' from queue.partitions() where parent = 'chunk_attempts'"), "t",
            "or one or two months");
@@ -334,10 +343,7 @@ static void what_is_kept_beside_jobs_goes_with_its_time(void)
 {
     clean();
     pgt_do("truncate queue.checkpoints, queue.jobs_archive; delete from queue.progress");
-    (void)ask("insert into queue.chunks (id, queue, job_type, n, args, run_at, priority, max_attempts) values "
-              "(queue.chunk_of(queue.id_at(now() - interval '9 days')), 'q', 's', 1, '[1]', now(), 0, 1)");
-    (void)ask("insert into queue.chunk_attempts (chunk, lo, n, token, worker, started_at, finished_at, logs) "
-              "select id, 0, 1, queue.new_id(), 'w', now(), now(), '{\"0\": []}' from queue.chunks");
+    old_chunk("9 days");
     (void)ask("insert into queue.checkpoints (job_id, name, value, token, at) select id, 'new', '1', id, now() from queue.chunks");
     (void)ask("insert into queue.checkpoints (job_id, name, value, token, at) select id, 'old', '1', id, now() - interval '8 days' from queue.chunks");
     (void)ask("select queue.enqueue('q', 's')");

@@ -49,7 +49,8 @@ typedef struct depot_audit {
     int              status; /* of the reply to come */
     const depot_err *err;    /* it is a refusal, whose status counts; NULL: none */
 } depot_audit;
-/* The statement that writes these rows; requests that were granted alike, to the same caller, are one row. The last one of its transaction, as other writers of the log wait from it to the commit. */
+/* The statement that writes these rows; requests that were granted alike, to the same caller, are one row. The last one of its
+ * transaction, as other writers of the log wait from it to the commit. */
 DEPOT_API depot_stmt depot_audit_stmt(depot_arena *arena, const depot_audit *rows, size_t n);
 /* That is committed: for replies with these statuses no further rows are written. Before the requests are resumed. */
 DEPOT_API void depot_audit_written(const depot_audit *rows, size_t n);
